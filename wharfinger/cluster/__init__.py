@@ -1,0 +1,1 @@
+"""The Kubernetes API from the client's side: client, informer, work queue."""

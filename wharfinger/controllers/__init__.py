@@ -1,0 +1,1 @@
+"""One reconciler per kind: reads, calls a pure function, applies the difference."""

@@ -1,0 +1,1 @@
+"""Golden paths, configuration units and GitOps artifacts."""

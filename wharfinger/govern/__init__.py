@@ -1,0 +1,1 @@
+"""Evidence: explanations, replays and proofs of decisions."""

@@ -1,0 +1,1 @@
+"""GPUs: devices, partitions, quota, allocation and the drivers that find them."""

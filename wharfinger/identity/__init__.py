@@ -1,0 +1,1 @@
+"""SPIFFE identities: ids, SVIDs, bundles, verification, the local issuer and its Workload API."""

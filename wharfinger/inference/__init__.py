@@ -1,0 +1,1 @@
+"""The inference gateway and runtime: data path, guards, limits, metering, autoscaling."""

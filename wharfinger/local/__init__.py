@@ -1,0 +1,1 @@
+"""One machine as a cluster: API server, scheduler, node."""

@@ -1,0 +1,1 @@
+"""The supply chain: manifests, signatures, attestations, transparency log, registry, pipeline."""
