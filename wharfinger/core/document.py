@@ -65,9 +65,9 @@ def canonical(value: Json) -> bytes:
     values that JSON does not have.
     """
     try:
-        return json.dumps(
-            value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
-        ).encode("utf-8")
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode(
+            "utf-8"
+        )
     except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
         raise Malformed(f"expected a JSON value: {excerpt(str(error))}") from error
 
