@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
+
 from wharfinger.kinds.kind import GROUP, VERSION, Column, Kind
 from wharfinger.kinds.schema import SET, Conditions, Name, Part, SpiffePattern, says, whole
 
@@ -12,10 +14,10 @@ class TrustPolicySpec(Part, frozen=True, kw_only=True):
     """What an artifact must show. Every policy that applies must hold; with none that applies, nothing is admitted."""
 
     tenants: Annotated[list[Name], says("Tenants it applies to; empty for all.", schema=SET)] = []
-    artifacts: Annotated[list[Literal["Model", "Dataset"]], says("Kinds it applies to.", schema=SET, min_length=1)] = [
-        "Model",
-        "Dataset",
-    ]
+    artifacts: Annotated[
+        list[Literal["Model", "Dataset"]],
+        says("Kinds it applies to.", schema={**SET, "default": ["Model", "Dataset"]}, min_length=1),
+    ] = msgspec.field(default_factory=lambda: ["Model", "Dataset"])
     signers: Annotated[
         list[SpiffePattern],
         says("Identities whose signature counts.", schema=SET, min_length=1, max_length=100),
@@ -27,9 +29,10 @@ class TrustPolicySpec(Part, frozen=True, kw_only=True):
     predicates: Annotated[
         list[str], says("Predicate types that must be attested by a signer.", schema=SET, max_length=32)
     ] = []
-    formats: Annotated[list[Literal["safetensors"]], says("Weight formats that may be loaded.", schema=SET)] = [
-        "safetensors"
-    ]
+    formats: Annotated[
+        list[Literal["safetensors"]],
+        says("Weight formats that may be loaded.", schema={**SET, "default": ["safetensors"]}),
+    ] = msgspec.field(default_factory=lambda: ["safetensors"])
     minimum_isolation: Annotated[
         Literal["none", "namespaces"], says("How isolated the build steps must have been.")
     ] = "namespaces"
