@@ -169,6 +169,8 @@ def _inline(node: Any, definitions: dict[str, Any]) -> Any:
         del made["default"]
     if made.get("required") == []:
         del made["required"]
+    if "enum" in made and "type" not in made:
+        made["type"] = "string"
     if made.get("type") == "integer":
         made.setdefault("format", "int64")
     return made
