@@ -190,7 +190,7 @@ ZERO: Final = Quantity(0)
 def _scaled(value: int, exponent: int) -> int:
     """Return `value` times 10^`exponent`, rounded away from zero."""
     if exponent >= 0:
-        return int(value * 10**exponent)
+        return value * int(10**exponent)
     quotient, rest = divmod(abs(value), 10**-exponent)
     quotient += rest > 0
     return quotient if value >= 0 else -quotient

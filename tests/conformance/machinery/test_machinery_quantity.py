@@ -32,21 +32,21 @@ LEFT_OUT = {
         1246.value 1246.milli 1248.value 1248.milli 1252.value 1252.milli 1254.value 1254.milli
         1282.value 1282.milli 1310.value 1310.milli 1330.value 1330.milli 1336.value 1336.milli
         1338.value 1338.milli
-    """.split(),
+    """,
     "finer than a nano: only Go code can build such a value, no text does": """
         342.raised 343.raised 346.raised 347.raised 348.raised 349.raised 356.raised 357.raised
         358.raised 359.raised
-    """.split(),
+    """,
     "upstream loses the suffix beyond its largest one and prints a number that is wrong by powers of 1000": """
         961.canonical 961.marshal 962.canonical 962.marshal 1675.product 2100.product 2172.product
         2384.product
-    """.split(),
+    """,
     "a decoded number does not keep how it was written: the amount is equal, the format is not": """
         1398.canonical 1398.format 1399.canonical 1399.format
-    """.split(),
+    """,
     "the zero value has a format here, which prints the same": """
         537.negative 1402.format
-    """.split(),
+    """,
 }
 
 
