@@ -1,0 +1,179 @@
+"""Admission: what an object must be, beyond its schema, for the platform to take it.
+
+One set of pure functions, handed to the local API server and called by an admission webhook in a cluster. A
+rule reads other objects only through the port `Lookup`, and returns the problems it finds; nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from wharfinger.core.document import Json
+from wharfinger.core.errors import Denied, FieldProblem, Invalid, excerpt
+from wharfinger.kinds.kind import GROUP
+
+Lookup: TypeAlias = Callable[[str, str, str], Mapping[str, Json] | None]
+"""`(plural, namespace, name)` to the object there is; the namespace is empty for cluster-wide kinds.
+
+With an empty name it returns `{"items": [...]}` of all objects there.
+"""
+
+SYSTEM_NAMESPACES = frozenset({"default", "wharfinger-system", "kube-system", "kube-public", "kube-node-lease"})
+_DEVICE_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "LD_PRELOAD"})
+_RESERVED = "wharfinger.io/"
+
+
+def admit(
+    operation: str,
+    plural: str,
+    group: str,
+    new: Mapping[str, Json],
+    old: Mapping[str, Json] | None,
+    who: str,
+    lookup: Lookup,
+) -> None:
+    """Judge a CREATE or UPDATE of an object of `plural.group` by the SPIFFE ID `who`.
+
+    Raises `Invalid` with every field that is wrong, or `Denied` when the caller may not do it this way.
+    """
+    namespace = str(new.get("metadata", {}).get("namespace", ""))
+    if group == GROUP and namespace and operation == "CREATE":
+        _in_a_tenant(namespace, plural, lookup)
+    if not _is_platform(who):
+        _reserved_names(new, old)
+    rule = _RULES.get((group, plural))
+    if rule is None:
+        return
+    problems = list(rule(new, who, lookup))
+    if problems:
+        name = new.get("metadata", {}).get("name", "")
+        raise Invalid(f"{plural} {excerpt(str(name))}: {'; '.join(map(str, problems))}", fields=problems)
+
+
+def _in_a_tenant(namespace: str, plural: str, lookup: Lookup) -> None:
+    for tenant in _all(lookup, "tenants"):
+        if namespace in tenant.get("spec", {}).get("namespaces", ()):
+            return
+    raise Denied(
+        f"namespace {namespace} belongs to no tenant: {plural} live in a tenant's namespace",
+        hint=f"add {namespace} to a Tenant's spec.namespaces",
+    )
+
+
+def _reserved_names(new: Mapping[str, Json], old: Mapping[str, Json] | None) -> None:
+    for field in ("labels", "annotations"):
+        mine = new.get("metadata", {}).get(field) or {}
+        theirs = (old or {}).get("metadata", {}).get(field) or {}
+        for key in {*mine, *theirs}:
+            if key.startswith(_RESERVED) and mine.get(key) != theirs.get(key):
+                raise Denied(f"metadata.{field}: {key} is the control plane's to set")
+
+
+def _tenant(new: Mapping[str, Json], _who: str, lookup: Lookup) -> Iterator[FieldProblem]:
+    wanted = new["spec"].get("namespaces", ())
+    for other in _all(lookup, "tenants"):
+        if other["metadata"]["name"] == new["metadata"]["name"]:
+            continue
+        for index, namespace in enumerate(wanted):
+            if namespace in other["spec"].get("namespaces", ()):
+                yield FieldProblem(
+                    f"spec.namespaces[{index}]",
+                    f"{namespace} belongs to tenant {other['metadata']['name']}",
+                    "FieldValueDuplicate",
+                )
+    for index, namespace in enumerate(wanted):
+        if namespace in SYSTEM_NAMESPACES:
+            yield FieldProblem(f"spec.namespaces[{index}]", f"{namespace} is the system's", "FieldValueForbidden")
+
+
+def _artifact(new: Mapping[str, Json], _who: str, _lookup: Lookup) -> Iterator[FieldProblem]:
+    namespace = new["metadata"].get("namespace", "")
+    repository = new["spec"]["artifact"]["repository"]
+    if not repository.startswith(f"{namespace}/"):
+        yield FieldProblem(
+            "spec.artifact.repository",
+            f"expected a repository below {namespace}/, got {excerpt(repository)}",
+            "FieldValueForbidden",
+        )
+
+
+def _pipeline_run(new: Mapping[str, Json], _who: str, _lookup: Lookup) -> Iterator[FieldProblem]:
+    code = new["spec"].get("code")
+    namespace = new["metadata"].get("namespace", "")
+    if code and not code["repository"].startswith(f"{namespace}/"):
+        yield FieldProblem(
+            "spec.code.repository",
+            f"expected a repository below {namespace}/, got {excerpt(code['repository'])}",
+            "FieldValueForbidden",
+        )
+
+
+def _inference_service(new: Mapping[str, Json], _who: str, lookup: Lookup) -> Iterator[FieldProblem]:
+    spec = new["spec"]
+    scaling = spec.get("scaling")
+    if scaling and spec.get("replicas", 1) > scaling.get("maxReplicas", 1):
+        yield FieldProblem(
+            "spec.replicas",
+            f"expected at most scaling.maxReplicas {scaling.get('maxReplicas', 1)}, got {spec['replicas']}",
+        )
+    profile = spec.get("gpuProfile")
+    if profile and lookup("gpuprofiles", "", profile) is None:
+        yield FieldProblem("spec.gpuProfile", f"no GPUProfile {excerpt(profile)}", "FieldValueNotFound")
+
+
+def _pod(new: Mapping[str, Json], who: str, _lookup: Lookup) -> Iterator[FieldProblem]:
+    if _is_platform(who):
+        return
+    yield from _pod_spec(new.get("spec", {}), "spec")
+
+
+def _workload(new: Mapping[str, Json], who: str, _lookup: Lookup) -> Iterator[FieldProblem]:
+    if _is_platform(who):
+        return
+    yield from _pod_spec(new.get("spec", {}).get("template", {}).get("spec", {}), "spec.template.spec")
+
+
+def _pod_spec(spec: Mapping[str, Any], where: str) -> Iterator[FieldProblem]:
+    for index, volume in enumerate(spec.get("volumes") or ()):
+        if "hostPath" in volume:
+            yield FieldProblem(f"{where}.volumes[{index}].hostPath", "the platform's alone", "FieldValueForbidden")
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        if spec.get(field):
+            yield FieldProblem(f"{where}.{field}", "the platform's alone", "FieldValueForbidden")
+    for group in ("containers", "initContainers"):
+        for number, container in enumerate(spec.get(group) or ()):
+            if (container.get("securityContext") or {}).get("privileged"):
+                yield FieldProblem(
+                    f"{where}.{group}[{number}].securityContext.privileged", "never allowed", "FieldValueForbidden"
+                )
+            for index, variable in enumerate(container.get("env") or ()):
+                if variable.get("name") in _DEVICE_VARIABLES:
+                    yield FieldProblem(
+                        f"{where}.{group}[{number}].env[{index}].name",
+                        f"{variable['name']} would go around the claim: GPUs come by resourceClaims",
+                        "FieldValueForbidden",
+                    )
+
+
+def _all(lookup: Lookup, plural: str) -> list[Mapping[str, Any]]:
+    found = lookup(plural, "", "")
+    return list(found.get("items", ())) if found else []
+
+
+def _is_platform(who: str) -> bool:
+    path = who.removeprefix("spiffe://").split("/")[1:]
+    return len(path) == 2 and path[0] == "wharfinger"
+
+
+_Rule: TypeAlias = Callable[[Mapping[str, Json], str, Lookup], Iterator[FieldProblem]]
+_RULES: Mapping[tuple[str, str], _Rule] = {
+    (GROUP, "tenants"): _tenant,
+    (GROUP, "datasets"): _artifact,
+    (GROUP, "models"): _artifact,
+    (GROUP, "pipelineruns"): _pipeline_run,
+    (GROUP, "inferenceservices"): _inference_service,
+    ("", "pods"): _pod,
+    ("apps", "deployments"): _workload,
+    ("batch", "jobs"): _workload,
+}
