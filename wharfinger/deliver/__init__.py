@@ -1,1 +1,0 @@
-"""Golden paths, configuration units and GitOps artifacts."""
