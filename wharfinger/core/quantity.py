@@ -191,9 +191,9 @@ def _scaled(value: int, exponent: int) -> int:
     """Return `value` times 10^`exponent`, rounded away from zero."""
     if exponent >= 0:
         return value * int(10**exponent)
-    quotient, rest = divmod(abs(value), 10**-exponent)
-    quotient += rest > 0
-    return quotient if value >= 0 else -quotient
+    quotient, rest = divmod(abs(value), int(10**-exponent))
+    away = quotient + (rest > 0)
+    return away if value >= 0 else -away
 
 
 def _written(amount: int, exponent: int, base: int, step: int, form: Format) -> str:
