@@ -12,17 +12,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PURE = sorted(set((Path(__file__).parent / "pure.txt").read_text(encoding="utf-8").split()))
 MODULES = sorted((ROOT / "wharfinger").rglob("*.py"))
 FORBIDDEN_IMPORTS = {
-    "asyncio", "socket", "os", "time", "random", "sqlite3", "subprocess", "ssl", "threading", "secrets", "uuid", "shutil",
-    "tempfile", "multiprocessing", "urllib.request", "http.client",
+    "asyncio", "socket", "os", "time", "random", "sqlite3", "subprocess", "ssl", "threading", "secrets", "uuid",
+    "shutil", "tempfile", "multiprocessing", "urllib.request", "http.client",
 }  # fmt: skip
 FORBIDDEN_CALLS = {"open", "input", "print", "exec", "eval"}
 FORBIDDEN_ATTRIBUTES = {
-    "now", "utcnow", "today", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir", "rglob", "glob",
-    "iterdir", "uuid4", "uuid1", "token_bytes", "token_hex",
+    "now", "utcnow", "today", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir", "rglob",
+    "glob", "iterdir", "uuid4", "uuid1", "token_bytes", "token_hex",
 }  # fmt: skip
 ROOMS = {
-    "core", "kinds", "cluster", "identity", "policy", "supply", "gpu", "inference", "observe", "govern", "deliver", "local",
-    "controllers", "cli", "console", "bootstrap",
+    "core", "kinds", "cluster", "identity", "policy", "supply", "gpu", "inference", "observe", "govern", "deliver",
+    "local", "controllers", "cli", "console", "bootstrap",
 }  # fmt: skip
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 
@@ -35,7 +35,7 @@ def path_of(module: str) -> Path:
 
 @pytest.mark.parametrize("module", PURE)
 def test_a_pure_module_stays_pure(module: str) -> None:
-    """A module listed as pure imports nothing that does I/O, tells the time or rolls dice, and calls nothing that does."""
+    """A pure module imports nothing that does I/O, tells the time or rolls dice, and calls nothing that does."""
     tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
