@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from wharfinger.cli.main import COMMANDS, wharf
-from wharfinger.kinds.kind import Kind
 from wharfinger.kinds.registry import KINDS
 
 FOLDER = Path(__file__).parent / "reference"

@@ -1,0 +1,48 @@
+"""What runs on a state directory and how it is: for `wharf status` and scripts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from wharfinger.bootstrap import state as states
+from wharfinger.bootstrap.state import State
+
+
+def health(directory: Path) -> dict[str, Any]:
+    """Return endpoints and the health of each part of the platform on `directory`.
+
+    `{"ok", "stateDir", "kubeconfig", "trustDomain", "endpoints": {part: url}, "parts": {part: {"ready", "pid",
+    "restarts", "endpoint", "log", "reason"}}}`; `ok` is true when every part is ready, alive and listens.
+    Raises what `state.check_version` raises.
+    """
+    state = State(directory.absolute())
+    states.check_version(state)
+    record = states.read_record(state) if states.is_locked(state) else {}
+    parts: dict[str, Any] = {}
+    for name, part in record.get("parts", {}).items():
+        reason = _reason(part)
+        parts[name] = {**part, "ready": not reason, "reason": reason}
+    return {
+        "ok": bool(parts) and all(part["ready"] for part in parts.values()),
+        "stateDir": str(state.root),
+        "kubeconfig": str(state.kubeconfig),
+        "trustDomain": record.get("trustDomain", ""),
+        "endpoints": {name: part["endpoint"] for name, part in parts.items()},
+        "parts": parts,
+    }
+
+
+def _reason(part: dict[str, Any]) -> str:
+    """Return why the part is not healthy; empty when it is."""
+    try:
+        os.kill(part["pid"], 0)
+    except ProcessLookupError:
+        return f"process {part['pid']} is gone"
+    except PermissionError:
+        pass
+    if not part["ready"]:
+        return "not ready yet"
+    port = int(part["endpoint"].rsplit(":", 1)[1])
+    return "" if states.port_is_open(port) else f"nothing listens on port {port}"
