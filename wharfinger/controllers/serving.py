@@ -7,7 +7,7 @@ A service whose premises fail is not half served: no pods, every grant revoked, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from wharfinger.core.clock import Instant, parse_rfc3339
@@ -60,7 +60,6 @@ class Desired:
     issue: list[dict[str, Any]]
     revoke: list[tuple[Object, str]]
     status: dict[str, Any]
-    decisions: list[tuple[str, Verdict]] = field(default_factory=list)
 
 
 def decide(seen: Observed, decision: str, now: Instant) -> Desired:
@@ -70,7 +69,6 @@ def decide(seen: Observed, decision: str, now: Instant) -> Desired:
     revision_now = revision([*seen.access_policies, *seen.trust_policies])
     issue: list[dict[str, Any]] = []
     revoke: list[tuple[Object, str]] = []
-    decisions: list[tuple[str, Verdict]] = []
     live = [g for g in seen.grants if not g["spec"].get("revoked")]
     if obstacle is not None:
         revoke = [(g, obstacle[1]) for g in live]
@@ -79,14 +77,13 @@ def decide(seen: Observed, decision: str, now: Instant) -> Desired:
         revoke = [(g, "its pod is gone") for g in live if g["spec"].get("podUid") not in pods]
         for uid, pod in pods.items():
             mine = [g for g in live if g["spec"].get("podUid") == uid]
-            _grant_for(seen, pod, mine, revision_now, decision, now, issue, revoke, decisions)
+            _grant_for(seen, pod, mine, revision_now, decision, now, issue, revoke)
     return Desired(
         deployment=None if external else _deployment(seen, 0 if obstacle else seen.service["spec"].get("replicas", 1)),
         template=_template(seen) if seen.profile is not None and not external else None,
         issue=issue,
         revoke=revoke,
         status=_status(seen, obstacle, issue, now),
-        decisions=decisions,
     )
 
 
@@ -136,25 +133,20 @@ def _grant_for(
     now: Instant,
     issue: list[dict[str, Any]],
     revoke: list[tuple[Object, str]],
-    decisions: list[tuple[str, Verdict]],
 ) -> None:
     """Add the grant that `pod` needs now to `issue`, and those of its grants that no longer hold to `revoke`."""
     claim = _claim_of(seen, pod)
     if seen.profile is not None and (claim is None or not _allocated(claim)):
         return
-    name = f"grant-{pod['metadata']['name']}"
     try:
         spec = grant.issue(_premises(seen, pod, claim, policy_revision), decision, now)
     except Denied as refusal:
-        verdict = Verdict(False, refusal.message, "premise")
-        decisions.append((name, verdict))
         revoke.extend((g, refusal.message) for g in mine)
         return
     keep = [g for g in mine if _says(g["spec"]) == _says(spec) and not _half_spent(g["spec"], now)]
     if keep:
         revoke.extend((g, "replaced by a newer grant") for g in mine if g not in keep)
         return
-    decisions.append((name, Verdict(True, f"granted to {spec['workload']}")))
     meta = seen.service["metadata"]
     issue.append(
         {

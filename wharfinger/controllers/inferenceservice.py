@@ -1,0 +1,189 @@
+"""Reconciles InferenceServices: observes what `serving.decide` needs, applies what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from wharfinger.controllers import serving
+from wharfinger.controllers.serving import Device, Observed
+from wharfinger.controllers.world import Cache, Key, Object, Writer, everything, own, owner
+from wharfinger.core.clock import MINUTE, SECOND, Instant, Span
+from wharfinger.core.errors import AlreadyExists, NotFound
+from wharfinger.core.ids import Ids
+from wharfinger.kinds.condition import find
+from wharfinger.policy.access import Condition
+from wharfinger.policy.decision import Decision, Verdict, address
+from wharfinger.policy.journal import Journal
+
+GRANT_RULE: Final = "grant.issue"
+
+
+class InferenceServiceReconciler:
+    """Pods, claims, grants and status of InferenceServices."""
+
+    kind = "inferenceservices"
+
+    def __init__(
+        self, cache: Cache, writer: Writer, journal: Journal, ids: Ids, trust_domain: str, condition: Condition
+    ) -> None:
+        self._cache = cache
+        self._writer = writer
+        self._journal = journal
+        self._ids = ids
+        self._trust_domain = trust_domain
+        self._condition = condition
+
+    def watches(self) -> Mapping[str, Callable[[Object], Iterable[Key]]]:
+        """Return what a service stands on: its model, profile, policies, pods, claims and grants."""
+        every = everything(self._cache, self.kind)
+        return {
+            self.kind: own,
+            "models": self._of_namespace,
+            "pods": self._of_label,
+            "grants": owner("InferenceService"),
+            "resourceclaims": self._of_namespace,
+            "deployments": owner("InferenceService"),
+            "accesspolicies": every,
+            "trustpolicies": every,
+            "gpuprofiles": every,
+            "tenants": every,
+        }
+
+    def reconcile(self, key: Key, now: Instant) -> Span | None:
+        """Bring one service to what it should be."""
+        service = self._cache.get(self.kind, key.namespace, key.name)
+        if service is None or service["metadata"].get("deletionTimestamp"):
+            return None
+        seen = self._observe(service)
+        decision = self._ids.uid()
+        desired = serving.decide(seen, decision, now)
+        for grant, reason in desired.revoke:
+            self._revoke(grant, reason)
+        self._record(seen, desired, decision, now)
+        if desired.template is not None:
+            self._create_once(desired.template, "resourceclaimtemplates")
+        if desired.deployment is not None:
+            self._writer.apply(desired.deployment)
+        for grant in desired.issue:
+            self._create_once(grant, "grants")
+        if dict(service.get("status") or {}) != desired.status:
+            self._tell(service, desired.status)
+            self._writer.status(self.kind, key.namespace, key.name, desired.status)
+        return 5 * MINUTE if seen.grants else 10 * SECOND
+
+    def _observe(self, service: Object) -> Observed:
+        meta, spec = service["metadata"], service["spec"]
+        namespace = meta["namespace"]
+        model = self._cache.get("models", namespace, spec["model"])
+        profile = spec.get("gpuProfile")
+        label = meta["name"]
+        return Observed(
+            service=service,
+            model=model,
+            profile=self._cache.get("gpuprofiles", "", profile) if profile else None,
+            tenant=next((t for t in self._cache.list("tenants") if namespace in t["spec"].get("namespaces", ())), None),
+            trust=_trust(model),
+            access_policies=self._cache.list("accesspolicies"),
+            trust_policies=self._cache.list("trustpolicies"),
+            pods=[
+                pod
+                for pod in self._cache.list("pods", namespace)
+                if (pod["metadata"].get("labels") or {}).get(serving.SERVICE_LABEL) == label
+            ],
+            claims={c["metadata"]["name"]: c for c in self._cache.list("resourceclaims", namespace)},
+            silicon=silicon(self._cache),
+            grants=[
+                g
+                for g in self._cache.list("grants", namespace)
+                if g["spec"].get("service") == label and not g["metadata"].get("deletionTimestamp")
+            ],
+            trust_domain=self._trust_domain,
+            condition=self._condition,
+        )
+
+    def _record(self, seen: Observed, desired: serving.Desired, decision: str, now: Instant) -> None:
+        """Have the decision to issue on disk before the grants are written."""
+        if not desired.issue:
+            return
+        names = [g["metadata"]["name"] for g in desired.issue]
+        inputs = {
+            "request": {
+                "service": seen.service["metadata"]["name"],
+                "namespace": seen.service["metadata"]["namespace"],
+            },
+            "grants": [g["spec"] for g in desired.issue],
+        }
+        self._journal.decide(
+            Decision(
+                id=decision,
+                at=now,
+                part="control",
+                rule=GRANT_RULE,
+                verdict=Verdict(True, f"every premise holds for {serving.workload(seen)}"),
+                who=serving.workload(seen),
+                verb="grant",
+                what=", ".join(names),
+                tenant=seen.tenant["metadata"]["name"] if seen.tenant else "",
+                inputs={key: address(value) for key, value in inputs.items()},
+            ),
+            inputs,
+        )
+
+    def _revoke(self, grant: Object, reason: str) -> None:
+        meta = grant["metadata"]
+        try:
+            self._writer.patch(
+                "grants", meta["namespace"], meta["name"], {"spec": {"revoked": True, "revokedReason": reason[:1024]}}
+            )
+        except NotFound:
+            return
+        self._writer.event(grant, "Revoked", reason, warning=True)
+
+    def _create_once(self, desired: Object, plural: str) -> None:
+        meta = desired["metadata"]
+        if self._cache.get(plural, meta["namespace"], meta["name"]) is not None:
+            return
+        try:
+            self._writer.create(desired)
+        except AlreadyExists:
+            return
+
+    def _tell(self, service: Object, status: Object) -> None:
+        """Record an event when the service's readiness changes its reason."""
+        before = find((service.get("status") or {}).get("conditions"), "Ready") or {}
+        after = find(status["conditions"], "Ready") or {}
+        if before.get("reason") != after.get("reason"):
+            self._writer.event(service, after["reason"], after["message"], warning=after["status"] != "True")
+
+    def _of_namespace(self, o: Object) -> list[Key]:
+        namespace = o["metadata"].get("namespace", "")
+        return [Key(namespace, s["metadata"]["name"]) for s in self._cache.list(self.kind, namespace)]
+
+    def _of_label(self, o: Object) -> list[Key]:
+        service = (o["metadata"].get("labels") or {}).get(serving.SERVICE_LABEL)
+        return [Key(o["metadata"]["namespace"], service)] if service else []
+
+
+def silicon(cache: Cache) -> dict[Device, str]:
+    """Return the UUID behind every published device."""
+    found: dict[Device, str] = {}
+    for published in cache.list("resourceslices"):
+        spec = published["spec"]
+        for device in spec.get("devices") or ():
+            uuid = (device.get("attributes") or {}).get("uuid", {}).get("string")
+            if uuid:
+                found[spec["driver"], spec["pool"]["name"], device["name"]] = uuid
+    return found
+
+
+def _trust(model: Object | None) -> Verdict:
+    """Return what the Model's own status says of its verification, of this very generation."""
+    if model is None:
+        return Verdict(False, "there is no such Model", "artifact")
+    ready = find((model.get("status") or {}).get("conditions"), "Ready")
+    if ready is None or ready.get("observedGeneration") != model["metadata"].get("generation"):
+        return Verdict(False, "it has not been verified yet", "artifact")
+    if ready.get("status") != "True":
+        return Verdict(False, ready.get("message") or ready.get("reason") or "it is not verified", "artifact")
+    return Verdict(True, "verified")
