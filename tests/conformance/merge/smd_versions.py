@@ -80,7 +80,10 @@ def _repeated(value: Any, times: int) -> Any:
 
 
 def _reliant(value: dict[str, Any], target: str) -> Any:
-    names = {"v1": ("required_field_bar", "field_foo_rely_on_bar"), "v2": ("field_foo_rely_on_bar", "required_field_bar")}
+    names = {
+        "v1": ("required_field_bar", "field_foo_rely_on_bar"),
+        "v2": ("field_foo_rely_on_bar", "required_field_bar"),
+    }
     there, here = names[target]
     if target == "v1" and there not in value:
         raise Malformed(f"expected the field {there}, got none")

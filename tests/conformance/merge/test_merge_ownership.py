@@ -100,7 +100,11 @@ def checks(row: Row) -> Iterator[Check]:
         if op.get("noop"):
             before = state.versions.convert(before, version or state.version, state.version)
             yield f"{at}.noop", comparison.equal(before, state.live), True
-        yield f"{at}.live", json.dumps(state.live, sort_keys=True) if state.exists else "null", json.dumps(op["live"], sort_keys=True)
+        yield (
+            f"{at}.live",
+            json.dumps(state.live, sort_keys=True) if state.exists else "null",
+            json.dumps(op["live"], sort_keys=True),
+        )
         if op["liveType"] is not None:
             yield f"{at}.liveType", state.versions.name_of(state.version), op["liveType"]
         managed = {

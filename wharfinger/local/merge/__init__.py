@@ -11,18 +11,17 @@ function changes its arguments; results may share parts with them):
         For objects without a schema: maps are granular, lists atomic.
 
 `managed`   `metadata.managedFields`, as kube-apiserver keeps it.
-    Tracking(version: str, types: Mapping[str, Type], subresource: str = "", ignored: FieldSet = {})
+    Tracking(version: str, types: Mapping[str, Type], subresource: str = "", ignored: FieldSet = {}, ...)
         One endpoint: the apiVersion it serves, the types by apiVersion, the name of the
         subresource, the fields that nobody comes to own through it (`{"f:status": {}}` for the main
         resource of a kind with a status subresource).
     create(tracking, new, *, manager: str, now: Instant) -> Json
     update(tracking, live, new, *, manager: str, now: Instant) -> Json
-        For create, update and every patch but apply, once the new object is final (after defaulting
-        and mutating admission): `new` with its managedFields.
+        For create, update and every patch but apply: `new`, defaulted, with its managedFields.
     apply(tracking, live: Json | None, config, *, manager: str, now: Instant, force: bool = False) -> Json
         Server-side apply: the merged object with its managedFields; defaulting and validation follow.
         Raises ApplyConflict (a core.errors.Conflict; each of its `fields` has the reason
-        "FieldManagerConflict", the path and kube-apiserver's words), Malformed, Invalid.
+        "FieldManagerConflict", the path and kube-apiserver's words), Malformed, typed.Mismatch.
     keep_times(live, new) -> Json
         `new` with live's managedFields where nothing but their times changed, so that a write that
         changes nothing can be skipped.

@@ -52,27 +52,25 @@ def equal(a: Json, b: Json) -> bool:
 
 
 def _of_one_kind(a: Json, b: Json) -> bool:
-    """Say whether `a` and `b`, which Python holds equal, nowhere are a number on one side and a boolean on the other."""
+    """Say whether `a` and `b`, equal to Python, nowhere are a number on one side and a boolean on the other."""
     kind = a.__class__
     if kind is str or a is b:
         return True
     if kind is dict:
-        return all([_of_one_kind(child, b[name]) for name, child in a.items()])
+        return all(_of_one_kind(child, b[name]) for name, child in a.items())
     if kind is list:
         return all(map(_of_one_kind, a, b))
     return (kind is bool) is (b.__class__ is bool)
 
 
 def _whole(type_: Type, value: Json) -> FieldSet:
-    if type_.leaf or not value or value.__class__ not in (dict, list):
+    if type_.leaf or not value:
         return LEAF
     shape = type_.shape(value)
-    if shape is None or shape.atomic:
+    if shape is None or shape.atomic or value.__class__ is not shape.kind:
         return LEAF
     made: FieldSet = {".": LEAF}
     if isinstance(shape, MapType):
-        if value.__class__ is not dict:
-            return LEAF
         fields = shape.fields
         for name in sorted(value):
             declared = fields.get(name)
@@ -83,8 +81,6 @@ def _whole(type_: Type, value: Json) -> FieldSet:
             else:
                 raise Mismatch(f".{name}: field not declared in schema")
         return made
-    if value.__class__ is not list:
-        return LEAF
     for child in value:
         element = item_element(shape, child)
         made[element] = LEAF if element in made else _whole(shape.element, child)
@@ -105,15 +101,12 @@ def _compare(type_: Type, old: Json, new: Json) -> _Nodes | None:
 
 
 def _compare_as(shape: ListType | MapType | None, old: Json, new: Json) -> _Nodes | None:
-    if isinstance(shape, MapType) and not shape.atomic:
-        left = old if old.__class__ is dict else {}
-        right = new if new.__class__ is dict else {}
+    if shape is not None and not shape.atomic:
+        left = old if old.__class__ is shape.kind else shape.kind()
+        right = new if new.__class__ is shape.kind else shape.kind()
         if left or right:
-            return _compare_maps(shape, left, right)
-    elif isinstance(shape, ListType) and not shape.atomic:
-        left = old if old.__class__ is list else []
-        right = new if new.__class__ is list else []
-        if left or right:
+            if isinstance(shape, MapType):
+                return _compare_maps(shape, left, right)
             return None if equal(left, right) else _compare_lists(shape, left, right)
     return None if equal(old, new) else _MODIFIED
 

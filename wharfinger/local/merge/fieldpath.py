@@ -1,9 +1,9 @@
-"""Sets of fields, in the form in which `metadata.managedFields` stores them (fieldsV1).
+r"""Sets of fields, in the form in which `metadata.managedFields` stores them (fieldsV1).
 
 A set is a tree of dicts. Its names are path elements (`pathelement`), and a path is a member when its
 node is empty or holds ".":
 
-    {"f:spec": {"f:replicas": {}, "f:ports": {".": {}, "k:{\\"port\\":80}": {}}}}
+    {"f:spec": {"f:replicas": {}, "f:ports": {".": {}, "k:{\"port\":80}": {}}}}
 
 has the members `.spec.replicas`, `.spec.ports` and `.spec.ports[port=80]`. So the value is what is
 stored and sent, with nothing to convert, and Python compares two sets.
@@ -79,6 +79,7 @@ def union(a: FieldSet, b: FieldSet) -> FieldSet:
 
 
 def union_nodes(a: FieldSet, b: FieldSet) -> FieldSet:
+    """Return what is in `a` or in `b`, two nodes of one path, which itself may be a member of either."""
     if a is b:
         return a
     if not a:

@@ -23,17 +23,11 @@ def merge(type_: Type, base: Json, over: Json) -> Json:
     shape = type_.shape(over)
     if shape is None or shape.atomic:
         return over
-    if isinstance(shape, MapType):
-        left = base if base.__class__ is dict else None
-        right = over if over.__class__ is dict else None
-        if not left:
-            return over
-        return _merge_maps(shape, left, right) if right else left
-    left = base if base.__class__ is list else None
-    right = over if over.__class__ is list else None
-    if not left:
+    if not base or base.__class__ is not shape.kind:
         return over
-    return _merge_lists(shape, left, right) if right else left
+    if not over or over.__class__ is not shape.kind:
+        return base
+    return _merge_maps(shape, base, over) if isinstance(shape, MapType) else _merge_lists(shape, base, over)
 
 
 def _merge_maps(type_: MapType, base: dict[str, Json], over: dict[str, Json]) -> dict[str, Json]:

@@ -174,8 +174,8 @@ def _settled(
         changed = changes.get(owned.version)
         if changed is None:
             try:
-                converted = [versions.convert(value, version, owned.version) for value in (old, new)]
-                changed = changes[owned.version] = _changed(versions, *converted, owned.version)
+                before, after = (versions.convert(value, version, owned.version) for value in (old, new))
+                changed = changes[owned.version] = _changed(versions, before, after, owned.version)
             except UnknownVersion:
                 continue
         if changed is SAME:
@@ -196,9 +196,7 @@ def _changed(versions: Versions, old: Json, new: Json, version: str) -> Comparis
     return Comparison(*(versions.ownable(version, fields) for fields in changed))
 
 
-def _pruned(
-    versions: Versions, merged: Json, managers: dict[Manager, Owned], applier: Manager, last: Owned
-) -> Json:
+def _pruned(versions: Versions, merged: Json, managers: dict[Manager, Owned], applier: Manager, last: Owned) -> Json:
     """Return `merged` without what `applier` owned as `last` says and nobody owns any more."""
     mine = managers[applier]
     if mine.version == last.version and not fieldpath.difference(last.fields, mine.fields):

@@ -164,7 +164,7 @@ def _float_text(value: float) -> str:
 
 def _shown(value: Json) -> str:
     if isinstance(value, str):
-        return _quoted(value)
+        return quoted(value)
     if isinstance(value, list):
         return "[" + ",".join(_shown(one) for one in value) + "]"
     if isinstance(value, dict):
@@ -178,8 +178,8 @@ _GO_ESCAPES = {
 }  # fmt: skip
 
 
-def _quoted(text: str) -> str:
-    """Quote as Go's `%q` does."""
+def quoted(text: str) -> str:
+    """Return `text` in quotes, escaped as Go's `%q` does: safe to show."""
     return '"' + "".join(c if c.isprintable() and c not in _GO_ESCAPES else _go_escape(c) for c in text) + '"'
 
 

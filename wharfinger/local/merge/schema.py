@@ -8,7 +8,7 @@ a graph of `Type` nodes that the merging functions walk; recursive types become 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Malformed, excerpt
@@ -23,8 +23,9 @@ DEDUCED_NAME, UNTYPED_NAME = "__untyped_deduced_", "__untyped_atomic_"
 class Type:
     """What a value may be: a scalar, a list, a map, or one of several of these.
 
-    `scalar` is numeric, string, boolean or untyped; a type that is none of the three has no values. `leaf` says that whoever owns a value of this type
-    owns all of it. Nodes are made by `compile_type` and not changed afterwards.
+    `scalar` is numeric, string, boolean or untyped; a type that is none of the three has no values.
+    `leaf` says that whoever owns a value of this type owns all of it. Nodes are made by
+    `compile_type` and not changed afterwards.
     """
 
     __slots__ = ("leaf", "list", "map", "scalar")
@@ -62,6 +63,7 @@ class ListType:
     """
 
     __slots__ = ("atomic", "defaults", "element", "keys")
+    kind: ClassVar[Any] = list
 
     def __init__(self, element: Type, atomic: bool, keys: tuple[str, ...], defaults: Mapping[str, Json]) -> None:
         self.element = element
@@ -77,6 +79,7 @@ class MapType:
     """
 
     __slots__ = ("atomic", "deduced", "element", "fields")
+    kind: ClassVar[Any] = dict
 
     def __init__(self, atomic: bool, deduced: bool) -> None:
         self.fields: dict[str, tuple[str, Type]] = {}

@@ -79,11 +79,9 @@ def _field_set(type_: Type, value: Json) -> FieldSet | None:
     shape = type_.shape(value)
     if shape is None or shape.atomic:
         return LEAF
-    if not value:
+    if not value or value.__class__ is not shape.kind:
         return None
-    if isinstance(shape, MapType):
-        return _fields_of_map(shape, value) if value.__class__ is dict else None
-    return _fields_of_list(shape, value) if value.__class__ is list else None
+    return _fields_of_map(shape, value) if isinstance(shape, MapType) else _fields_of_list(shape, value)
 
 
 def _fields_of_map(type_: MapType, value: dict[str, Json]) -> FieldSet | None:
@@ -148,12 +146,10 @@ def remove(type_: Type, value: Json, fields: FieldSet) -> Json:
     shape = type_.shape(value)
     if shape is None:
         return value
-    if shape.atomic or not value:
+    if shape.atomic or not value or value.__class__ is not shape.kind:
         return None
     if isinstance(shape, MapType):
-        return _remove_from_map(shape, value, fields) if value.__class__ is dict else None
-    if value.__class__ is not list:
-        return None
+        return _remove_from_map(shape, value, fields)
     kept = []
     for child in value:
         node = fields.get(item_element(shape, child))
@@ -181,10 +177,10 @@ def extract(type_: Type, value: Json, fields: FieldSet) -> Json:
     shape = type_.shape(value)
     if shape is None or shape.atomic or not value:
         return value
-    if isinstance(shape, MapType):
-        return _extract_from_map(shape, value, fields) if value.__class__ is dict else None
-    if value.__class__ is not list:
+    if value.__class__ is not shape.kind:
         return None
+    if isinstance(shape, MapType):
+        return _extract_from_map(shape, value, fields)
     taken = []
     for child in value:
         node = fields.get(item_element(shape, child))
