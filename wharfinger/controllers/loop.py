@@ -1,0 +1,75 @@
+"""The loop that runs reconcilers: changes become keys, keys become reconciles, failures come back later."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from wharfinger.cluster.informer import Informers
+from wharfinger.cluster.workqueue import WorkQueue
+from wharfinger.controllers.world import Key, Object, Reconciler
+from wharfinger.core.clock import SECOND, Clock
+from wharfinger.core.errors import Conflict, WharfingerError
+
+_log = logging.getLogger(__name__)
+_Task = tuple[str, Key]
+
+
+class Loop:
+    """Runs `reconcilers` over `informers` with `workers` threads. No key is worked on by two at a time."""
+
+    def __init__(
+        self, informers: Informers, reconcilers: Sequence[Reconciler], clock: Clock, *, workers: int = 4
+    ) -> None:
+        self._informers = informers
+        self._reconcilers = {reconciler.kind: reconciler for reconciler in reconcilers}
+        self._clock = clock
+        self._queue: WorkQueue[_Task] = WorkQueue(clock)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"reconcile-{number}", daemon=True) for number in range(workers)
+        ]
+
+    def start(self) -> None:
+        """Wait for the caches, then begin: every object there is is looked at once."""
+        self._informers.synced()
+        for kind, reconciler in self._reconcilers.items():
+            for plural, keys in reconciler.watches().items():
+                self._informers[plural].on_change(self._handler(kind, keys))
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Finish what is being worked on and end."""
+        self._queue.close()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _handler(self, kind: str, keys: Callable[[Object], Iterable[Key]]) -> Callable[[str, Object], None]:
+        def handle(_event: str, changed: Object) -> None:
+            for key in keys(changed):
+                self._queue.add((kind, key))
+
+        return handle
+
+    def _work(self) -> None:
+        while (task := self._queue.take()) is not None:
+            kind, key = task
+            try:
+                again = self._reconcilers[kind].reconcile(key, self._clock.now())
+                self._queue.succeeded(task)
+                if again is not None:
+                    self._queue.add_after(task, again)
+            except Conflict:
+                self._queue.failed(task)
+            except WharfingerError as error:
+                pause = self._queue.failed(task)
+                _log.warning(
+                    "reconcile failed",
+                    extra={"fields": {"kind": kind, "key": str(key), "error": str(error), "again_s": pause / SECOND}},
+                )
+            except Exception:  # a fault in one reconcile must not end all: it is told, and tried again
+                _log.exception("reconcile broke", extra={"fields": {"kind": kind, "key": str(key)}})
+                self._queue.failed(task)
+            finally:
+                self._queue.done(task)

@@ -1,0 +1,115 @@
+"""Makes a Pod's ResourceClaims from their templates, names them in the Pod's status, and frees them when it is over.
+
+What kube-controller-manager's resourceclaim controller does in a cluster (resource.k8s.io/v1): one claim per pod and
+entry, owned by the pod, so that it goes with it; `reservedFor` is emptied when the pod has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from wharfinger.controllers.world import Cache, Key, Object, Writer, deleting, own, owner
+from wharfinger.core.clock import Instant, Span
+from wharfinger.core.digests import sha256
+from wharfinger.core.errors import AlreadyExists
+
+_TEMPLATE_ANNOTATION = "resource.kubernetes.io/pod-claim-name"
+
+
+class ResourceClaimReconciler:
+    """Keyed by Pod."""
+
+    kind = "pods"
+
+    def __init__(self, cache: Cache, writer: Writer) -> None:
+        self._cache = cache
+        self._writer = writer
+
+    def watches(self) -> Mapping[str, Callable[[Object], Iterable[Key]]]:
+        """Return pods, and the claims that they own."""
+        return {"pods": own, "resourceclaims": owner("Pod")}
+
+    def reconcile(self, key: Key, now: Instant) -> Span | None:
+        """Make what the pod lacks; free what it no longer uses."""
+        pod = self._cache.get("pods", key.namespace, key.name)
+        if pod is None:
+            return None
+        if ended(pod):
+            self._free(pod)
+            return None
+        if deleting(pod) or not pod["spec"].get("resourceClaims"):
+            return None
+        wanted = claims(
+            pod, {t["metadata"]["name"]: t for t in self._cache.list("resourceclaimtemplates", key.namespace)}
+        )
+        for claim in wanted:
+            if self._cache.get("resourceclaims", key.namespace, claim["metadata"]["name"]) is None:
+                try:
+                    self._writer.create(claim)
+                except AlreadyExists:
+                    continue
+        statuses = [
+            {"name": entry["name"], "resourceClaimName": claim_name(pod, entry["name"])}
+            for entry in pod["spec"]["resourceClaims"]
+            if entry.get("resourceClaimTemplateName")
+        ]
+        if (pod.get("status") or {}).get("resourceClaimStatuses") != statuses:
+            self._writer.status("pods", key.namespace, key.name, {"resourceClaimStatuses": statuses})
+        return None
+
+    def _free(self, pod: Object) -> None:
+        meta = pod["metadata"]
+        for claim in self._cache.list("resourceclaims", meta["namespace"]):
+            status = claim.get("status") or {}
+            kept = [r for r in status.get("reservedFor") or () if r.get("uid") != meta["uid"]]
+            if len(kept) == len(status.get("reservedFor") or ()):
+                continue
+            name = claim["metadata"]["name"]
+            freed: dict[str, Any] = {"reservedFor": kept or None}
+            if not kept:
+                freed["allocation"] = None
+            self._writer.status("resourceclaims", meta["namespace"], name, freed)
+
+
+def claims(pod: Object, templates: Mapping[str, Object]) -> list[dict[str, Any]]:
+    """Return the claims that `pod` is to own, of the templates that are there."""
+    meta = pod["metadata"]
+    made = []
+    for entry in pod["spec"].get("resourceClaims") or ():
+        template = templates.get(entry.get("resourceClaimTemplateName") or "")
+        if template is None:
+            continue
+        inner = template["spec"]
+        made.append(
+            {
+                "apiVersion": "resource.k8s.io/v1",
+                "kind": "ResourceClaim",
+                "metadata": {
+                    "name": claim_name(pod, entry["name"]),
+                    "namespace": meta["namespace"],
+                    "labels": dict((inner.get("metadata") or {}).get("labels") or {}),
+                    "annotations": {_TEMPLATE_ANNOTATION: entry["name"]},
+                    "ownerReferences": [
+                        {
+                            "apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"],
+                            "controller": True, "blockOwnerDeletion": True,
+                        }
+                    ],
+                },
+                "spec": inner["spec"],
+            }
+        )  # fmt: skip
+    return made
+
+
+def claim_name(pod: Object, entry: str) -> str:
+    """Return the name of the claim that `pod` owns for its `entry`: the same at every try, another for another pod."""
+    meta = pod["metadata"]
+    mark = sha256(f"{meta['uid']}/{entry}".encode())[7:12]
+    return f"{meta['name'][:40]}-{entry[:15]}-{mark}"
+
+
+def ended(pod: Object) -> bool:
+    """Say whether `pod` will never run again."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
