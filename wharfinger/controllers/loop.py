@@ -68,7 +68,7 @@ class Loop:
                     "reconcile failed",
                     extra={"fields": {"kind": kind, "key": str(key), "error": str(error), "again_s": pause / SECOND}},
                 )
-            except Exception:  # a fault in one reconcile must not end all: it is told, and tried again
+            except Exception:  # noqa: BLE001  one broken reconcile must not end all: it is told, and tried again
                 _log.exception("reconcile broke", extra={"fields": {"kind": kind, "key": str(key)}})
                 self._queue.failed(task)
             finally:
