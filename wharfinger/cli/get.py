@@ -1,0 +1,187 @@
+"""`wharf get`: objects as the API server prints them, decisions and tokens as the journals hold them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wharfinger.cli.options import namespace, output, show_json, state_dir
+from wharfinger.cluster.client import TABLE, Client, Resource
+from wharfinger.cluster.endpoint import from_kubeconfig
+from wharfinger.core.errors import Invalid, NotFound, excerpt
+
+
+@click.command()
+@click.argument("noun")
+@click.argument("name", default="")
+@namespace
+@click.option("-A", "--all-namespaces", is_flag=True, help="Of all namespaces.")
+@click.option("-l", "--selector", default="", help="Label selector.")
+@click.option("-w", "--watch", is_flag=True, help="Go on showing changes.")
+@output("json", "yaml", "wide", "name")
+@click.option("--no-headers", is_flag=True, help="Rows alone.")
+@state_dir
+def get(
+    noun: str,
+    name: str,
+    namespace: str,
+    all_namespaces: bool,
+    selector: str,
+    watch: bool,
+    output: str | None,
+    no_headers: bool,
+    state_dir: Path,
+) -> None:
+    """List or show objects (models, inferenceservices, pods, ...), decisions or tokens.
+
+    NOUN is a kind, its plural or short name; `decisions` and `tokens` come from the journals.
+    """
+    if noun in ("decisions", "decision", "tokens"):
+        _records(state_dir, noun, name, output)
+        return
+    client = connect(state_dir)
+    resource = find(client, noun)
+    where = "" if all_namespaces or not resource.namespaced else namespace or client.endpoint.namespace
+    if name and all_namespaces:
+        raise Invalid("expected a NAME or --all-namespaces, got both")
+    if output in ("json", "yaml", "name"):
+        found = client.get(resource, where, name) if name else client.list(resource, where, labels=selector, limit=500)
+        _print(found, resource, output)
+        return
+    if name:
+        table = client.get(resource, where, name, accept=TABLE)
+    else:
+        table = client.list(resource, where, labels=selector, limit=500, accept=TABLE)
+    if not table.get("rows"):
+        click.echo(f"No {resource.plural} found{f' in {where}' if where else ''}.", err=True)
+    for line in rows(table, wide=output == "wide", headers=not no_headers, namespaces=all_namespaces):
+        click.echo(line)
+    if watch:
+        _watch(client, resource, where, name, selector, table, wide=output == "wide", namespaces=all_namespaces)
+
+
+def connect(directory: Path) -> Client:
+    """Return a client for KUBECONFIG, when it is set, else for the platform on `directory`."""
+    told = os.environ.get("KUBECONFIG")
+    return Client(from_kubeconfig(Path(told) if told else directory / "kubeconfig"))
+
+
+def find(client: Client, noun: str) -> Resource:
+    """Return the resource that `noun` (kind, plural, singular or short name, with `.group`) names. Raises `NotFound`."""
+    word, _, group = noun.lower().partition(".")
+    for entry in _resources(client):
+        names = {entry["plural"], entry["kind"].lower(), entry.get("singular", ""), *entry.get("short", ())}
+        if word in names and (not group or entry["group"] == group or entry["group"].startswith(group)):
+            return Resource(entry["group"], entry["version"], entry["plural"], entry["kind"], entry["namespaced"])
+    raise NotFound(f"the API has no resource {excerpt(noun)}", hint="kubectl api-resources lists them")
+
+
+def _resources(client: Client) -> Iterator[dict[str, Any]]:
+    accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+    for path in ("/apis", "/api"):
+        status, data = client.raw("GET", path, accept=accept)
+        if status >= 400:
+            continue
+        for group in json.loads(data).get("items") or ():
+            for version in group.get("versions") or ():
+                for entry in version.get("resources") or ():
+                    yield {
+                        "group": group["metadata"].get("name", ""),
+                        "version": version["version"],
+                        "plural": entry["resource"],
+                        "kind": entry["responseKind"]["kind"],
+                        "singular": entry.get("singularResource", ""),
+                        "short": entry.get("shortNames") or (),
+                        "namespaced": entry["scope"] == "Namespaced",
+                    }
+
+
+def rows(table: Mapping[str, Any], *, wide: bool, headers: bool, namespaces: bool) -> Iterator[str]:
+    """Yield the lines of a Table (meta.k8s.io/v1), columns as wide as their widest cell."""
+    columns = [(i, c) for i, c in enumerate(table["columnDefinitions"]) if wide or not c.get("priority")]
+    lines = [[c["name"].upper() for _, c in columns]] if headers else []
+    for row in table.get("rows") or ():
+        lines.append([_cell(row["cells"][i]) for i, _ in columns])
+    if namespaces:
+        spaces = [(row.get("object") or {}).get("metadata", {}).get("namespace", "") for row in table.get("rows") or ()]
+        for line, space in zip(lines, ["NAMESPACE", *spaces] if headers else spaces, strict=True):
+            line.insert(0, space)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)] if lines else []
+    for line in lines:
+        yield "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "<none>"
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    return str(value)
+
+
+def _print(found: Mapping[str, Any], resource: Resource, output: str) -> None:
+    if output == "json":
+        show_json(found)
+    elif output == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(dict(found), sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        suffix = f".{resource.group}" if resource.group else ""
+        for item in found.get("items", [found]):
+            click.echo(f"{resource.kind.lower()}{suffix}/{item['metadata']['name']}")
+
+
+def _watch(
+    client: Client,
+    resource: Resource,
+    where: str,
+    name: str,
+    selector: str,
+    table: Mapping[str, Any],
+    *,
+    wide: bool,
+    namespaces: bool,
+) -> None:
+    version = str(table["metadata"].get("resourceVersion", ""))
+    fields = f"metadata.name={name}" if name else ""
+    for event in client.watch(resource, where, resource_version=version, labels=selector, fields=fields):
+        if event.type == "BOOKMARK":
+            continue
+        meta = event.object["metadata"]
+        shown = client.list(resource, meta.get("namespace", ""), fields=f"metadata.name={meta['name']}", accept=TABLE)
+        for line in rows(shown, wide=wide, headers=False, namespaces=namespaces):
+            click.echo(line)
+        if event.type == "DELETED":
+            click.echo(f"{meta['name']} deleted")
+
+
+def _records(directory: Path, noun: str, name: str, output: str | None) -> None:
+    from wharfinger.policy.journal import read
+
+    kind = "tokens" if noun == "tokens" else "decision"
+    found: list[dict[str, Any]] = []
+    evidence = directory / "evidence"
+    for part in sorted(evidence.iterdir()) if evidence.is_dir() else ():
+        found += [r for r in read(part) if r.get("kind") == kind and (not name or r.get("id") == name)]
+    found.sort(key=lambda record: str(record.get("at")))
+    if name and not found:
+        raise NotFound(f"no decision {excerpt(name)}")
+    if output in ("json", "yaml"):
+        show_json({"items": found} if not name else found[0])
+        return
+    for record in found:
+        if output == "name":
+            click.echo(f"{kind}/{record.get('id')}")
+        elif kind == "decision":
+            verdict = "allow" if record["allowed"] else "deny "
+            click.echo(f"{record['at'][:19]}Z  {verdict}  {record['id']}  {record['verb']:<6} {record['who']}")
+            if output == "wide" or not record["allowed"]:
+                click.echo(f"    {record['what']}: {record['reason']}")
+        else:
+            click.echo(json.dumps(record))
