@@ -72,7 +72,7 @@ def connect(directory: Path) -> Client:
 
 
 def find(client: Client, noun: str) -> Resource:
-    """Return the resource that `noun` (kind, plural, singular or short name, with `.group`) names. Raises `NotFound`."""
+    """Return the resource that `noun` (kind, plural, singular or short name) names. Raises `NotFound`."""
     word, _, group = noun.lower().partition(".")
     for entry in _resources(client):
         names = {entry["plural"], entry["kind"].lower(), entry.get("singular", ""), *entry.get("short", ())}
