@@ -69,19 +69,18 @@ class Doorkeeper:
             door, verdict, inputs, who=caller or who, verb=_VERBS[door], what=what or device, tenant=tenant
         )
 
-    def refuse(
+    def record(
         self, door: Door, verdict: Verdict, *, who: str | None, verb: str, what: str, tenant: str = ""
-    ) -> Decision:
-        """Store and return a refusal that another rule than a grant gave (no identity, a guard, a limit)."""
+    ) -> tuple[Decision, Future[None]]:
+        """Store a verdict that another rule than a grant gave (no identity, a guard, a limit), without waiting.
+
+        What the rule read is not kept, since it may be a prompt: such a decision is explained, not replayed.
+        """
         inputs: dict[str, Json] = {
             "request": {"door": door.value, "who": who, "verb": verb, "what": what, "now": self._clock.now()},
             "verdict": {"reason": verdict.reason, "element": verdict.element},
         }
-        decision, stored = self._store(
-            door, verdict, inputs, who=who, verb=verb, what=what, tenant=tenant, rule="door.refuse"
-        )
-        stored.result()
-        return decision
+        return self._store(door, verdict, inputs, who=who, verb=verb, what=what, tenant=tenant, rule="door.record")
 
     def _store(
         self,

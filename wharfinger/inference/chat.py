@@ -1,0 +1,140 @@
+"""OpenAI's chat, completion and model objects: what the gateway reads of a request and writes as an error.
+
+The gateway passes a request on as it came, but for what it must know (model, stream, prompt text, token bound) and
+what a client must not say (cache salts). Error objects have the form that the official clients read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from wharfinger.core.document import Json, parse_json
+from wharfinger.core.errors import Invalid, Throttled, WharfingerError
+
+MAX_MESSAGES: Final = 10_000
+DEFAULT_MAX_TOKENS: Final = 256
+_STRIPPED: Final = ("cache_salt", "user_cache_salt", "kv_transfer_params", "priority")
+_TYPES: Final[Mapping[int, str]] = {
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error",
+    400: "invalid_request_error", 413: "invalid_request_error", 422: "invalid_request_error",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Ask:
+    """A request to a model: `body` is what goes on, `chat` whether it is the chat form."""
+
+    body: dict[str, Json]
+    model: str
+    stream: bool
+    chat: bool
+    max_tokens: int
+    choices: int
+    wants_usage: bool
+
+    def texts(self) -> Iterator[str]:
+        """Yield every piece of text that the model will read."""
+        for holder, key in _slots(self.body):
+            yield holder[key]
+
+    def rewrite(self, change: Callable[[str], str]) -> None:
+        """Replace every piece of text by what `change` makes of it."""
+        for holder, key in list(_slots(self.body)):
+            holder[key] = change(holder[key])
+
+    def bound(self, most: int) -> None:
+        """Raise `Invalid` when an answer may have more than `most` tokens."""
+        if self.max_tokens > most * self.choices:
+            raise Invalid(f"max_tokens: expected at most {most}, got {self.max_tokens // self.choices}")
+
+    def estimate(self) -> int:
+        """Return about how many tokens the prompt has: a token for four bytes, rounded up."""
+        return sum(math.ceil(len(text.encode()) / 4) for text in self.texts())
+
+
+def parse_ask(data: bytes, path: str) -> Ask:
+    """Return the request in `data` to `/v1/chat/completions` or `/v1/completions`.
+
+    Raises `Malformed`, `TooLarge` or `Invalid` naming the field.
+    """
+    body = parse_json(data, limit=8 * 1024 * 1024)
+    if not isinstance(body, dict):
+        raise Invalid("expected a JSON object")
+    chat = path.endswith("/chat/completions")
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise Invalid("model: expected the name of a model")
+    stream = body.get("stream", False)
+    if stream is not None and not isinstance(stream, bool):
+        raise Invalid("stream: expected true or false")
+    if chat:
+        _check_messages(body.get("messages"))
+    elif not isinstance(body.get("prompt"), str) and not (
+        isinstance(body.get("prompt"), list) and all(isinstance(p, str) for p in body["prompt"])
+    ):
+        raise Invalid("prompt: expected a string or a list of strings")
+    asked = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
+    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+        raise Invalid("max_tokens: expected a positive number")
+    choices = body.get("n") or 1
+    if not isinstance(choices, int) or isinstance(choices, bool) or not 1 <= choices <= 16:
+        raise Invalid("n: expected 1 to 16")
+    for name in _STRIPPED:
+        body.pop(name, None)
+    if not body.get("max_completion_tokens"):
+        body["max_tokens"] = asked
+    options = body.get("stream_options")
+    wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    return Ask(body, model, bool(stream), chat, asked * choices, choices, wants_usage)
+
+
+def error_object(error: WharfingerError) -> bytes:
+    """Return the error object (OpenAI API, errors) of `error`."""
+    kind = _TYPES.get(error.status, "server_error")
+    code = "rate_limit_exceeded" if isinstance(error, Throttled) else error.code
+    message = error.message + (f" ({error.hint})" if error.hint else "")
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
+
+
+def _check_messages(messages: Json) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise Invalid("messages: expected a list with at least one message")
+    if len(messages) > MAX_MESSAGES:
+        raise Invalid(f"messages: expected at most {MAX_MESSAGES}, got {len(messages)}")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise Invalid(f"messages[{index}]: expected an object with a role")
+        content = message.get("content")
+        parts = content if isinstance(content, list) else []
+        if not (content is None or isinstance(content, str | list)) or not all(isinstance(p, dict) for p in parts):
+            raise Invalid(f"messages[{index}].content: expected text or a list of parts")
+
+
+def _slots(body: dict[str, Json]) -> Iterator[tuple[Any, Any]]:
+    """Yield every place of a text that the model reads, as container and key."""
+    if isinstance(body.get("prompt"), str):
+        yield body, "prompt"
+    for holder in (body.get("prompt"), body.get("stop")):
+        if isinstance(holder, list):
+            yield from ((holder, i) for i, text in enumerate(holder) if isinstance(text, str))
+    for message in body.get("messages") or ():
+        for name in ("content", "reasoning_content", "refusal", "name"):
+            if isinstance(message.get(name), str):
+                yield message, name
+        if isinstance(message.get("content"), list):
+            for part in message["content"]:
+                yield from ((part, name) for name in ("text", "refusal") if isinstance(part.get(name), str))
+        for call in message.get("tool_calls") or ():
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+                yield function, "arguments"
+    for tool in body.get("tools") or ():
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("description"), str):
+            yield function, "description"
