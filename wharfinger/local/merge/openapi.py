@@ -14,58 +14,16 @@ from typing import Any
 
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Malformed, excerpt
+from wharfinger.kinds.builtin.meta import OBJECT_META
 from wharfinger.local.merge import schema
 from wharfinger.local.merge.schema import DEDUCED_NAME, UNTYPED_NAME, Definition, Type
 
 ROOT_NAME = "object"
-META_NAME = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+"""The name of the object's own type in a derived schema."""
 
-_STRING: Definition = {"scalar": "string"}
-_BOOLEAN: Definition = {"scalar": "boolean"}
-_NUMERIC: Definition = {"scalar": "numeric"}
 _UNTYPED: Definition = {"namedType": UNTYPED_NAME}
 _DEDUCED: Definition = {"namedType": DEDUCED_NAME}
-_LABELS: Definition = {"map": {"elementType": _STRING}}
-_TIME: Definition = {"scalar": "untyped"}
-
-
-def _struct(**fields: Definition) -> list[Definition]:
-    return [{"name": name, "type": type_} for name, type_ in fields.items()]
-
-
-_OWNER: Definition = {
-    "map": {
-        "fields": [
-            *_struct(apiVersion=_STRING, blockOwnerDeletion=_BOOLEAN, controller=_BOOLEAN, kind=_STRING, name=_STRING),
-            {"name": "uid", "type": _STRING, "default": ""},
-        ],
-        "elementRelationship": "atomic",
-    }
-}
-_META: Definition = {
-    "name": META_NAME,
-    "map": {
-        "fields": _struct(
-            annotations=_LABELS,
-            creationTimestamp=_TIME,
-            deletionGracePeriodSeconds=_NUMERIC,
-            deletionTimestamp=_TIME,
-            finalizers={"list": {"elementType": _STRING, "elementRelationship": "associative"}},
-            generateName=_STRING,
-            generation=_NUMERIC,
-            labels=_LABELS,
-            managedFields={"list": {"elementType": _UNTYPED, "elementRelationship": "atomic"}},
-            name=_STRING,
-            namespace=_STRING,
-            ownerReferences={"list": {"elementType": _OWNER, "elementRelationship": "associative", "keys": ["uid"]}},
-            resourceVersion=_STRING,
-            selfLink=_STRING,
-            uid=_STRING,
-        )
-    },
-}
 _SHARED: list[Definition] = [
-    _META,
     {
         "name": UNTYPED_NAME,
         "scalar": "untyped",
@@ -104,16 +62,10 @@ def _resource(document: Json, *, preserve: bool) -> Definition:
         **(document.get("properties") or {}),
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
-        "metadata": {"$ref": META_NAME},
+        "metadata": OBJECT_META,
     }
     rest = {name: value for name, value in document.items() if name != "x-kubernetes-embedded-resource"}
     return _atom({**rest, "type": "object", "properties": properties}, preserve=preserve)
-
-
-def _reference(document: Json, *, preserve: bool) -> Definition:
-    if document.get("$ref") == META_NAME:
-        return {"namedType": META_NAME}
-    return _atom(document, preserve=preserve)
 
 
 def _atom(document: Json, *, preserve: bool) -> Definition:
@@ -147,14 +99,14 @@ def _map(document: Json, *, preserve: bool) -> Definition:
     properties = document.get("properties") or {}
     fields = []
     for name, child in properties.items():
-        field: Definition = {"name": name, "type": _reference(child, preserve=preserve)}
+        field: Definition = {"name": name, "type": _atom(child, preserve=preserve)}
         if child.get("default") is not None:
             field["default"] = child["default"]
         fields.append(field)
     made: Definition = {"fields": fields} if fields else {}
     additional = document.get("additionalProperties")
     if isinstance(additional, dict):
-        made["elementType"] = _reference(additional, preserve=preserve)
+        made["elementType"] = _atom(additional, preserve=preserve)
     elif additional is True or (additional is None and (preserve or not properties)):
         made["elementType"] = _DEDUCED
     match document.get("x-kubernetes-map-type"):
@@ -171,7 +123,7 @@ def _map(document: Json, *, preserve: bool) -> Definition:
 
 def _list(document: Json, *, preserve: bool) -> Definition:
     items = document.get("items")
-    element = _UNTYPED if items is None else _reference(items, preserve=preserve)
+    element = _UNTYPED if items is None else _atom(items, preserve=preserve)
     return {"elementType": element, **_list_relationship(document)}
 
 
