@@ -1,0 +1,1 @@
+"""The registry: OCI Distribution over a durable content-addressed store, every route asked of a door."""
