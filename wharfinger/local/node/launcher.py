@@ -300,7 +300,7 @@ def failing(what: str) -> Any:
     """End this process with 125 and one line when something inside fails: it must never go on half built."""
     try:
         yield
-    except BaseException as error:  # noqa: BLE001  a forked child must not run its parent's code, whatever happened
+    except BaseException as error:
         print(f"error: {what}: {error}", file=sys.stderr, flush=True)
         os._exit(BROKEN)
 

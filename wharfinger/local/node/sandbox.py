@@ -15,8 +15,8 @@ from wharfinger.core.document import Json
 
 SYSTEM_PATHS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32")
 ETC_FILES: Final = (
-    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl/certs", "/etc/localtime", "/etc/nsswitch.conf",
-    "/etc/mime.types",
+    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl/certs", "/etc/localtime",
+    "/etc/nsswitch.conf", "/etc/mime.types",
 )  # fmt: skip
 PLAIN_DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 SOCKET_FOLDER: Final = "/run/spiffe"
