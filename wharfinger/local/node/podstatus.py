@@ -48,9 +48,7 @@ def restarts_again(policy: str, exit_code: int) -> bool:
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
-def status(
-    pod: Mapping[str, Any], states: Sequence[ContainerState], *, ip: str, now: Instant
-) -> dict[str, Any]:
+def status(pod: Mapping[str, Any], states: Sequence[ContainerState], *, ip: str, now: Instant) -> dict[str, Any]:
     """Return the part of the pod's status that the node writes."""
     old = (pod.get("status") or {}).get("conditions")
     generation = pod["metadata"].get("generation", 0)
