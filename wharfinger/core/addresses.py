@@ -11,7 +11,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, TypeAlias
 
-from wharfinger.core.causes import quoted
+from wharfinger.core.printed import quoted
 
 Address: TypeAlias = IPv4Address | IPv6Address
 

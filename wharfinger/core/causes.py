@@ -7,26 +7,11 @@ messages keep working (k8s.io/apimachinery, util/validation/field).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from wharfinger.core.errors import FieldProblem
-
-LONGEST_VALUE: Final = 4096
-"""Characters of a value that a message repeats; the rest is cut."""
-
-_ESCAPES: Final = {
-    '"': '\\"',
-    "\\": "\\\\",
-    "\a": "\\a",
-    "\b": "\\b",
-    "\f": "\\f",
-    "\n": "\\n",
-    "\r": "\\r",
-    "\t": "\\t",
-    "\v": "\\v",
-}
+from wharfinger.core.printed import LONGEST_QUOTE, as_json, number, quoted
 
 
 def child(path: str, name: str) -> str:
@@ -99,48 +84,11 @@ def internal(field: str, detail: str) -> FieldProblem:
 
 
 def shown(value: Any) -> str:
-    """Return `value` as a message shows it: text quoted, the rest as JSON, both cut and escaped."""
+    """Return `value` as a message shows it: text quoted, the rest as JSON, both cut to a sane length."""
     if isinstance(value, str):
         return quoted(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return number(value)
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
-    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
-
-
-def quoted(text: str) -> str:
-    """Return `text` in double quotes, with what is not printable escaped, cut to `LONGEST_VALUE`."""
-    cut = text[:LONGEST_VALUE]
-    if cut.isprintable() and '"' not in cut and "\\" not in cut:
-        body = cut
-    else:
-        body = "".join(_escaped(char) for char in cut)
-    return f'"{body}"' + ("..." if len(text) > LONGEST_VALUE else "")
-
-
-def number(value: float) -> str:
-    """Return a float as Kubernetes prints it: `0.5`, `2`, `1e+06`, `1e-07`."""
-    text = repr(value)
-    if "e" not in text and abs(value) < 1e21:
-        whole = text.removesuffix(".0")
-        digits = whole.lstrip("-")
-        if "." in digits or len(digits) <= 21:
-            return whole
-    mantissa, _, exponent = text.partition("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent):+03d}" if exponent else mantissa
-
-
-def _escaped(char: str) -> str:
-    if char in _ESCAPES:
-        return _ESCAPES[char]
-    if char.isprintable():
-        return char
-    code = ord(char)
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    text = number(value) if isinstance(value, float) else as_json(value)
+    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "..."
 
 
 def _joined(kind: str, detail: str) -> str:

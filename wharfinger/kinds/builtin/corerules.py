@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from wharfinger.core import names
-from wharfinger.core.causes import child, duplicate, forbidden, invalid, item, not_supported, required, too_long
+from wharfinger.core.causes import child, duplicate, forbidden, invalid, item, key_of, not_supported, required, too_long
 from wharfinger.core.document import Json
 from wharfinger.core.errors import FieldProblem
 from wharfinger.kinds.builtin.behaviour import Behaviour
@@ -50,13 +50,13 @@ def _default_namespace(new: Json) -> None:
 
 def _check_config_map(new: Json, old: Json | None) -> list[FieldProblem]:
     data, binary = new.get("data") or {}, new.get("binaryData") or {}
-    problems = [invalid(item("data", key), key, wrong) for key in data for wrong in names.config_key(key)]
-    problems += [invalid(item("binaryData", key), key, wrong) for key in binary for wrong in names.config_key(key)]
+    problems = [invalid(key_of("data", key), key, wrong) for key in data for wrong in names.config_key(key)]
+    problems += [invalid(key_of("binaryData", key), key, wrong) for key in binary for wrong in names.config_key(key)]
     problems += [
-        invalid(item("data", key), key, "duplicate of key present in binaryData") for key in data if key in binary
+        invalid(key_of("data", key), key, "duplicate of key present in binaryData") for key in data if key in binary
     ]
     problems += [
-        invalid(item("binaryData", key), value, "must be base64")
+        invalid(key_of("binaryData", key), value, "must be base64")
         for key, value in binary.items()
         if _raw(value) is None
     ]
@@ -76,15 +76,17 @@ def _default_secret(new: Json) -> None:
 
 def _check_secret(new: Json, old: Json | None) -> list[FieldProblem]:
     data = new.get("data") or {}
-    problems = [invalid(item("data", key), key, wrong) for key in data for wrong in names.config_key(key)]
+    problems = [invalid(key_of("data", key), key, wrong) for key in data for wrong in names.config_key(key)]
     # The value may be a secret: a message must not repeat it.
     problems += [
-        invalid(item("data", key), "<omitted>", "must be base64") for key, value in data.items() if _raw(value) is None
+        invalid(key_of("data", key), "<omitted>", "must be base64")
+        for key, value in data.items()
+        if _raw(value) is None
     ]
     if sum(len(_raw(value) or b"") for value in data.values()) > LARGEST_DATA:
         problems.append(too_long("data", LARGEST_DATA))
     kind = new.get("type", "Opaque")
-    problems += [required(item("data", key)) for key in _NEEDED_KEYS.get(kind, ()) if key not in data]
+    problems += [required(key_of("data", key)) for key in _NEEDED_KEYS.get(kind, ()) if key not in data]
     if old is not None:
         problems += immutable("type", kind, old.get("type", "Opaque"))
     problems += _sealed(new, old, "data")

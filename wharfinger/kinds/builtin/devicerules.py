@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from wharfinger.core import names
-from wharfinger.core.causes import child, duplicate, invalid, item, not_supported, required, too_many
+from wharfinger.core.causes import child, duplicate, invalid, item, key_of, not_supported, required, too_many
 from wharfinger.core.document import Json
 from wharfinger.core.errors import FieldProblem
 from wharfinger.kinds.builtin.behaviour import Behaviour
@@ -166,12 +166,12 @@ def _check_slice(new: Json, old: Json | None) -> list[FieldProblem]:
 def _check_device(device: Json, at: str, seen: set[str]) -> Iterator[FieldProblem]:
     yield from _check_name(device.get("name", ""), child(at, "name"), seen)
     for name, attribute in (device.get("attributes") or {}).items():
-        path = item(child(at, "attributes"), name)
+        path = key_of(child(at, "attributes"), name)
         yield from _check_qualified(name, path)
         if len(attribute) != 1:
             yield invalid(path, attribute, "exactly one value must be specified")
     for name in device.get("capacity") or {}:
-        yield from _check_qualified(name, item(child(at, "capacity"), name))
+        yield from _check_qualified(name, key_of(child(at, "capacity"), name))
 
 
 def _check_qualified(name: str, at: str) -> Iterator[FieldProblem]:

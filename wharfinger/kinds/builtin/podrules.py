@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from typing import Final
 
 from wharfinger.core import names
-from wharfinger.core.causes import child, duplicate, forbidden, invalid, item, not_found, not_supported, required
+from wharfinger.core.causes import (
+    child,
+    duplicate,
+    forbidden,
+    invalid,
+    item,
+    key_of,
+    not_found,
+    not_supported,
+    required,
+)
 from wharfinger.core.document import Json
 from wharfinger.core.errors import FieldProblem, Malformed
 from wharfinger.core.quantity import Quantity
@@ -212,7 +222,7 @@ def _check_resources(resources: Json, at: str, claims: set[Json]) -> Iterator[Fi
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     for field, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():
-            path = item(child(at, field), name)
+            path = key_of(child(at, field), name)
             for wrong in names.label_key(name):
                 yield invalid(path, name, wrong)
             read = _amount(amount)
@@ -224,7 +234,7 @@ def _check_resources(resources: Json, at: str, claims: set[Json]) -> Iterator[Fi
         asked, most = _amount(amount), _amount(limits[name]) if name in limits else None
         if asked is not None and most is not None and asked > most:
             yield invalid(
-                item(child(at, "requests"), name),
+                key_of(child(at, "requests"), name),
                 amount,
                 f"must be less than or equal to {name} limit of {limits[name]}",
             )
