@@ -72,6 +72,8 @@ def _atom(document: Json, *, preserve: bool) -> Definition:
     preserve = preserve or document.get("x-kubernetes-preserve-unknown-fields") is True
     if document.get("x-kubernetes-embedded-resource") is True:
         return _resource(document, preserve=preserve)
+    if document.get("x-kubernetes-int-or-string") is True:
+        return {"scalar": "untyped"}
     match document.get("type", ""):
         case "object":
             return {"map": _map(document, preserve=preserve)}

@@ -131,7 +131,7 @@ def apply(
     fields = versions.ownable(version, typed.field_set(type_, config))
     made[manager] = Owned(version, fields, applied=True)
     if last is not None and last.fields:
-        merged = _pruned(versions, merged, made, manager, last)
+        merged = pruned(versions, merged, made, manager, last)
     made, _, held = _settled(versions, live, merged, version, made, manager)
     if held and not force:
         raise Contested(held)
@@ -196,7 +196,7 @@ def _changed(versions: Versions, old: Json, new: Json, version: str) -> Comparis
     return Comparison(*(versions.ownable(version, fields) for fields in changed))
 
 
-def _pruned(versions: Versions, merged: Json, managers: dict[Manager, Owned], applier: Manager, last: Owned) -> Json:
+def pruned(versions: Versions, merged: Json, managers: dict[Manager, Owned], applier: Manager, last: Owned) -> Json:
     """Return `merged` without what `applier` owned as `last` says and nobody owns any more."""
     mine = managers[applier]
     if mine.version == last.version and not fieldpath.difference(last.fields, mine.fields):
@@ -209,7 +209,7 @@ def _pruned(versions: Versions, merged: Json, managers: dict[Manager, Owned], ap
     type_ = versions.type_of(version)
     lasting = typed.named_members(type_, last.fields)
     pruned = typed.remove(type_, before, lasting)
-    pruned, at = _owned_put_back(versions, before, pruned, version, managers)
+    pruned, at = put_back(versions, before, pruned, version, managers)
     try:
         pruned = versions.convert(pruned, at, version)
     except UnknownVersion:
@@ -221,7 +221,7 @@ def _pruned(versions: Versions, merged: Json, managers: dict[Manager, Owned], ap
     return versions.convert(pruned, version, mine.version)
 
 
-def _owned_put_back(
+def put_back(
     versions: Versions, merged: Json, pruned: Json, version: str, managers: Mapping[Manager, Owned]
 ) -> tuple[Json, str]:
     """Return `pruned` with the parts of `merged` that anyone owns put back, and its version then."""

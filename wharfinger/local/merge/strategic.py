@@ -118,7 +118,8 @@ def _merge_maps(original: dict[str, Json], patch: dict[str, Json], shape: Shape,
         _retain_keys(original, patch, mode)
     for name in [name for name in patch if name.startswith(SET_ORDER)]:
         _merge_ordered(original, patch, name, shape, mode)
-    for name, value in patch.items():
+    # Removals come first, so that an item both removed and added is there (upstream's order is random).
+    for name, value in sorted(patch.items(), key=lambda field: not field[0].startswith(DELETE_FROM)):
         removal = name.startswith(DELETE_FROM)
         if removal and not mode.to_object:
             original[name] = value
@@ -224,8 +225,8 @@ def _merge_ordered(
     else:
         merged = patch[name]
     before = original.get(name) or []
-    if element_kind(*lists) is dict and field.merge_key and field.strategy == MERGE:
-        before = _places_left(before, patch.get(name) or [], field.merge_key)
+    if element_kind(*lists) is dict and len(lists) == 2 and field.merge_key and field.strategy == MERGE:
+        before = _places_left(before, patch[name], field.merge_key)
     original[name] = _arranged(merged, order, before, field.merge_key)
     patch.pop(name, None)
 
@@ -235,10 +236,15 @@ def _check_order(items: list[Json], order: list[Json], merge_key: str) -> None:
     if not items or not order:
         return
     identity = identifier(merge_key)
-    listed = iter([identity(item) for item in order])
-    for item in items:
-        if not _is_directed(item) and identity(item) not in listed:
-            raise Invalid(f"The order in patch list: {excerpt(items)} doesn't match {SET_ORDER} list: {excerpt(order)}")
+    awaited = [item for item in items if not (_is_directed(item) and item[DIRECTIVE] == DELETE)]
+    at = 0
+    for listed in order:
+        while at < len(awaited) and _is_directed(awaited[at]):
+            at += 1
+        if at < len(awaited) and identity(awaited[at]) == identity(listed):
+            at += 1
+    if at < len(awaited):
+        raise Invalid(f"The order in patch list: {excerpt(items)} doesn't match {SET_ORDER} list: {excerpt(order)}")
 
 
 def _merge_lists(original: list[Json], patch: list[Json], field: Field, mode: _Mode, removal: bool) -> list[Json]:
