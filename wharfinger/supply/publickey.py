@@ -34,6 +34,12 @@ _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     SECP521R1.name: hashes.SHA512(),
 }
 
+_DETAILS: Final = {
+    SECP256R1.name: "PKIX_ECDSA_P256_SHA_256",
+    SECP384R1.name: "PKIX_ECDSA_P384_SHA_384",
+    SECP521R1.name: "PKIX_ECDSA_P521_SHA_512",
+}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PublicKey:
@@ -79,6 +85,17 @@ class PublicKey:
     def fingerprint(self) -> str:
         """What a bundle's `publicKey.hint` holds: hex SHA-256 over the PEM form (OMS 4.1)."""
         return hashlib.sha256(self.pem).hexdigest()
+
+    @property
+    def details(self) -> str:
+        """The algorithm as Sigstore names it (sigstore_common.proto, PublicKeyDetails)."""
+        return "PKIX_ED25519" if isinstance(self._key, Ed25519PublicKey) else _DETAILS[self._key.curve.name]
+
+    def ed25519(self) -> bytes | None:
+        """Return the 32 bytes of an Ed25519 key, None for a key of another kind."""
+        if not isinstance(self._key, Ed25519PublicKey):
+            return None
+        return self._key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Check that `signature` over `message` is this key's. Raises `Unverified`.
