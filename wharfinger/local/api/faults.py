@@ -1,0 +1,104 @@
+"""Errors that only an HTTP API has, and every error as a Kubernetes Status object. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wharfinger.core.document import Json
+from wharfinger.core.errors import (
+    AlreadyExists,
+    Invalid,
+    NotFound,
+    Throttled,
+    WharfingerError,
+)
+
+
+class MethodNotAllowed(WharfingerError):
+    """The path is there, but this method means nothing on it."""
+
+    code = "MethodNotAllowed"
+    status = 405
+
+
+class NotAcceptable(WharfingerError):
+    """The caller accepts no form that we can answer in."""
+
+    code = "NotAcceptable"
+    status = 406
+
+
+class UnsupportedMediaType(WharfingerError):
+    """The body is in a form that we do not read."""
+
+    code = "UnsupportedMediaType"
+    status = 415
+
+
+class TooNew(WharfingerError):
+    """A resourceVersion that is not reached yet, or never was here."""
+
+    code = "Timeout"
+    status = 504
+
+
+class Defect(WharfingerError):
+    """A defect of ours showed itself while a request was handled; its trace is in the log."""
+
+
+DEFECTS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a defect raises: a request that meets one is answered with 500, and others are not harmed."""
+
+
+def not_found(plural: str, group: str, name: str) -> NotFound:
+    """Return the error for an object that is not there, in the API server's words."""
+    return NotFound(f'{qualified(plural, group)} "{name}" not found')
+
+
+def already_exists(plural: str, group: str, name: str) -> AlreadyExists:
+    """Return the error for a name that is taken, in the API server's words."""
+    return AlreadyExists(f'{qualified(plural, group)} "{name}" already exists')
+
+
+def qualified(word: str, group: str) -> str:
+    """Return `word.group`, or the word alone for the core group."""
+    return f"{word}.{group}" if group else word
+
+
+_SUCCESS: Final[dict[str, Json]] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+
+
+def failure(error: WharfingerError, *, group: str = "", plural: str = "", kind: str = "", name: str = "") -> Json:
+    """Return `error` as a Status (meta/v1): what failed is named by the details that apply."""
+    details: dict[str, Json] = {}
+    if name:
+        details["name"] = name
+    if group:
+        details["group"] = group
+    if plural:
+        details["kind"] = kind if isinstance(error, Invalid) and kind else plural
+    if error.fields:
+        details["causes"] = [
+            {
+                "reason": problem.reason,
+                "message": problem.message,
+                **({"field": problem.field} if problem.field else {}),
+            }
+            for problem in error.fields
+        ]
+    if isinstance(error, Throttled):
+        details["retryAfterSeconds"] = error.retry_after
+    message = f"{error.message} (hint: {error.hint})" if error.hint else error.message
+    status: dict[str, Json] = {**_SUCCESS, "status": "Failure", "message": message, "reason": error.code}
+    if details:
+        status["details"] = details
+    status["code"] = error.status
+    return status
+
+
+def success(*, group: str, plural: str, name: str, uid: str) -> Json:
+    """Return the Status that answers a deletion."""
+    details = {"name": name, "kind": plural, "uid": uid}
+    if group:
+        details["group"] = group
+    return {**_SUCCESS, "details": details}
