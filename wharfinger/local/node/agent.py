@@ -1,195 +1,234 @@
 """The node agent: a worker per pod bound to one of this machine's nodes, woken by what concerns it.
 
-One process is every node of the declared fleet. Pods have loopback addresses of their own (127.64.0.0/10), so their
-ports never collide. When the process starts, whatever an earlier one left (groups, folders) is swept first: pods of a
-dead node are dead with it, and start again as the API has them.
+One process is every node of the declared fleet. Pods have loopback addresses of their own, so their ports never
+collide. A node that is started again finds its pods by their folders and goes on with those that run; what belongs to
+no pod any more is swept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-import os
+import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from wharfinger.cluster.informer import Informers
-from wharfinger.cluster.writer import ObjectWriter
-from wharfinger.core.clock import Clock
-from wharfinger.core.errors import NotFound, WharfingerError
-from wharfinger.gpu.devices import Device
-from wharfinger.local.node import devicedoor, sandbox
-from wharfinger.local.node.cgroups import Cgroups
-from wharfinger.local.node.podworker import GRANT_NEEDED, ISOLATION_ANNOTATION, Opening, PodWorker
+from wharfinger.core.clock import SECOND, Clock, Span
+from wharfinger.core.errors import Invalid, NotFound, WharfingerError
+from wharfinger.local.node import containers, podworker, sandbox, volumes
+from wharfinger.local.node.cgroups import Groups
+from wharfinger.local.node.containers import Running
+from wharfinger.local.node.devicedoor import DeviceDoor, Request, request_of
+from wharfinger.local.node.podworker import PodWorker
 from wharfinger.policy.decision import Verdict
-from wharfinger.policy.doorkeeper import Doorkeeper
 
 Object = Mapping[str, Any]
-_NETWORK = ipaddress.IPv4Network("127.64.0.0/10")
+LEAVE_WITHIN: Final[Span] = 4 * SECOND
+"""How long pods may take to end when the node ends."""
+CHECK_EVERY: Final = 0.25
+"""Seconds between looks at the grants whose time runs out; a change of a grant is looked at when it happens."""
+_BLOCKS: Final = 4096
+_BLOCK: Final = 1024
+_FIRST_ADDRESS: Final = int(ipaddress.IPv4Address("127.64.0.0"))
+_log = logging.getLogger(__name__)
 
 
 class Issuer(Protocol):
     """Where pods are made known, so that their processes get their identity and nobody else does."""
 
-    def register(self, pod_uid: str, spiffe_id: str, first_pid: int, folder: Path) -> None:
-        """Serve `spiffe_id` on a socket in `folder` to the pid namespace of `first_pid` alone."""
+    def register(self, uid: str, spiffe_id: str, folder: Path, running: Running) -> None:
+        """Serve `spiffe_id` on a socket in `folder` to the processes of `running` alone. Raises `Unavailable`.
+
+        Even then it is remembered, and told as soon as the issuer can be reached.
+        """
         ...
 
-    def unregister(self, pod_uid: str) -> None:
+    def unregister(self, uid: str) -> None:
         """Serve nothing to that pod any more."""
         ...
 
 
+class Writer(Protocol):
+    """How the agent writes: `cluster.writer.ObjectWriter` is one. Every method raises the error family."""
+
+    def status(self, plural: str, namespace: str, name: str, status: Mapping[str, Any]) -> object:
+        """Merge a status."""
+        ...
+
+    def delete(self, plural: str, namespace: str, name: str, uid: str = "", grace: int | None = None) -> None:
+        """Delete an object of that uid."""
+        ...
+
+    def event(self, about: Object, reason: str, message: str, *, warning: bool) -> None:
+        """Record an event."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the node keeps what is its own: `pods` for folders, `sockets` for identity sockets (their paths are short,
+    since a socket's may have 107 bytes); `name` tells this platform from others on the machine."""
+
+    pods: Path
+    sockets: Path
+    name: str
+
+
 class Agent:
-    """Runs pods. `nodes` are the Node objects that this process stands for; `paths` their device nodes on the host."""
+    """Runs pods. `nodes` are the Node objects that this process stands for.
+
+    `find` reads other objects for pods (Secrets, ConfigMaps); `shown` gives the device nodes that a pod on a node sees.
+    `guardian` is a pidfd of the process whose end is every pod's.
+    """
 
     def __init__(
         self,
         *,
-        folder: Path,
+        place: Place,
         trust_domain: str,
         informers: Informers,
-        writer: ObjectWriter,
-        doorkeeper: Doorkeeper,
+        writer: Writer,
+        find: Callable[[str, str, str], Object | None],
+        door: DeviceDoor,
         issuer: Issuer,
         clock: Clock,
         host: sandbox.Host,
-        cgroups: Cgroups,
+        groups: Groups,
+        guardian: int,
         nodes: Sequence[str],
-        devices: Mapping[devicedoor.Name, Device],
-        paths: Callable[[str], Sequence[str]],
+        shown: Callable[[str, Sequence[str]], Sequence[sandbox.ShownDevice]],
         endpoints: Mapping[str, str],
     ) -> None:
         self.clock = clock
-        self.cgroups = cgroups
+        self.groups = groups
         self.host = host
-        self._folder = folder
+        self.guardian = guardian
+        self.find = find
+        self._place = place
         self._trust_domain = trust_domain
         self._informers = informers
         self._writer = writer
-        self._door = devicedoor.DeviceDoor(doorkeeper, devices)
+        self._door = door
         self._issuer = issuer
         self._nodes = frozenset(nodes)
-        self._paths = paths
+        self._shown = shown
         self._endpoints = dict(endpoints)
+        self._addresses = Addresses(place.name)
         self._lock = threading.Lock()
         self._workers: dict[str, PodWorker] = {}
-        self._openings: dict[str, Opening] = {}
+        self._look = threading.Event()
+        self._stopped = threading.Event()
+        self._guard = threading.Thread(target=self._guard_doors, name="device-door", daemon=True)
 
     def start(self) -> None:
-        """Sweep what an earlier node left, then run pods."""
-        for pod in self.cgroups.left_over():
-            self.cgroups.remove(pod)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Sweep what belongs to no pod any more, then run pods."""
+        self._place.pods.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._place.sockets.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._informers.synced()
+        self._sweep()
         self._informers["pods"].on_change(self._pod_changed)
-        for plural in ("grants", "resourceclaims", "resourceslices"):
+        self._informers["grants"].on_change(lambda _kind, _grant: self._look.set())
+        for plural in ("grants", "resourceclaims", "tenants"):
             self._informers[plural].on_change(lambda _kind, _object: self._wake_all())
+        self._guard.start()
 
     def stop(self) -> None:
-        """End every pod's processes."""
-        with self._lock:
-            workers = list(self._workers.values())
+        """End every pod's processes, gently and then by force; their objects stay."""
+        self._stopped.set()
+        self._look.set()
+        until = self.clock.now() + LEAVE_WITHIN
+        workers = self._all()
         for worker in workers:
-            worker.end()
+            worker.leave(until)
         for worker in workers:
-            worker.over.wait(5)
+            worker.over.wait(LEAVE_WITHIN / SECOND + 1)
+        self.groups.close()
 
-    def log(self, namespace: str, name: str, container: str) -> Path:
-        """Return the log file of a pod's container. Raises `NotFound`."""
-        with self._lock:
-            for worker in self._workers.values():
-                if (worker.namespace, worker.name) == (namespace, name):
-                    return worker.log_of(container)
+    def log(self, namespace: str, name: str, uid: str, container: str, *, previous: bool) -> tuple[PodWorker, Path]:
+        """Return a pod's worker and the log file of one of its containers. Raises `NotFound`."""
+        for worker in self._all():
+            if (worker.namespace, worker.name) == (namespace, name) and uid in ("", worker.uid):
+                return worker, worker.log_of(container, previous=previous)
         raise NotFound(f"pod {namespace}/{name} does not run here")
 
     def pod(self, namespace: str, name: str) -> Object | None:
         """Return the pod as the API has it now."""
         return self._informers.get("pods", namespace, name)
 
-    def find(self, plural: str, namespace: str, name: str) -> Object | None:
-        """Return another object."""
-        return self._informers.get(plural, namespace, name)
-
-    def ask(self, pod: Object) -> Opening:
+    def ask(self, pod: Object) -> Verdict:
         """Ask the device door."""
-        namespace = pod["metadata"]["namespace"]
-        opening = self._door.ask(
-            pod,
-            self.identity(pod),
-            {c["metadata"]["name"]: c for c in self._informers.list("resourceclaims", namespace)},
-            self._grants(namespace),
-            self._tenant(namespace),
-            bare=GRANT_NEEDED in (pod["metadata"].get("annotations") or {}),
-        )
-        if opening.verdict.allowed:
-            self._openings[pod["metadata"]["uid"]] = opening
-        return opening
+        return self._door.ask(self._request(pod), self._informers.list("grants", pod["metadata"]["namespace"]))
 
-    def still(self, pod: Object) -> Verdict:
-        """Say whether the pod's devices may stay open."""
-        opening = self._openings.get(pod["metadata"]["uid"])
-        if opening is None:
-            return Verdict(True, "no grant is needed")
-        grants = self._grants(pod["metadata"]["namespace"])
-        return devicedoor.still(pod, self.identity(pod), opening, grants, self.clock.now())
+    def admit(self, uid: str, group: str) -> None:
+        """Let a container's control group open what the door opened to its pod."""
+        self._door.admit(uid, group)
 
-    def device_paths(self, pod: Object) -> Sequence[str]:
-        """Return the device nodes that the pod sees: all of its node, the control group says which open."""
-        if self.cgroups.available:
-            return self._paths(pod["spec"].get("nodeName", ""))
-        opening = self._openings.get(pod["metadata"]["uid"])
-        known = self._paths(pod["spec"].get("nodeName", ""))
-        granted = {Path(n.path).name for n in opening.nodes} if opening else set()
-        return [path for path in known if Path(path).name in granted]
+    def shut(self, group: str) -> None:
+        """Shut every device to a control group."""
+        self._door.shut(group)
+
+    def shown(self, pod: Object) -> Sequence[sandbox.ShownDevice]:
+        """Return the device nodes that the pod sees."""
+        opening = self._door.opening(pod["metadata"]["uid"])
+        return self._shown(pod["spec"].get("nodeName", ""), [n.path for n in opening.nodes] if opening else [])
 
     def environment(self, pod: Object, ip: str) -> dict[str, str]:
         """Return what the platform tells every container."""
         meta = pod["metadata"]
-        return {
+        opening = self._door.opening(meta["uid"])
+        made = {
             "WHARF_POD_IP": ip,
             "WHARF_POD": meta["name"],
             "WHARF_POD_UID": meta["uid"],
             "WHARF_NAMESPACE": meta["namespace"],
             "WHARF_NODE": pod["spec"].get("nodeName", ""),
             "WHARF_TRUST_DOMAIN": self._trust_domain,
+            "WHARF_ISOLATION": self.host.isolation,
             **{f"WHARF_{part.upper()}": url for part, url in self._endpoints.items()},
         }
+        if opening is not None and opening.uuids:
+            made["WHARF_DEVICES"] = ",".join(opening.uuids)
+            made["WHARF_DEVICE_NODES"] = ",".join(node.path for node in opening.nodes)
+        return made
 
-    def introduce(self, pod: Object, first_pid: int, folder: Path) -> None:
+    def socket_folder(self, uid: str) -> Path:
+        """Return the folder of the pod's identity socket."""
+        return self._place.sockets / uid.replace("-", "")[:16]
+
+    def introduce(self, pod: Object, running: Running) -> None:
         """Make the pod's processes known to the issuer."""
-        self._issuer.register(pod["metadata"]["uid"], self.identity(pod), first_pid, folder)
+        uid = pod["metadata"]["uid"]
+        self._issuer.register(uid, self.identity(pod), self.socket_folder(uid), running)
+
+    def introduce_again(self, pod: Object, running: Running) -> None:
+        """Make processes known that run already, now or when the issuer is back."""
+        with contextlib.suppress(WharfingerError):
+            self.introduce(pod, running)
 
     def forget(self, pod: Object) -> None:
-        """Make the pod unknown to the issuer."""
+        """Take back the pod's devices and identity."""
         uid = pod["metadata"]["uid"]
-        self._openings.pop(uid, None)
-        try:
+        self._door.forget(uid)
+        with contextlib.suppress(WharfingerError):
             self._issuer.unregister(uid)
-        except WharfingerError:
-            return
-        finally:
-            with self._lock:
-                self._workers.pop(uid, None)
 
     def write_status(self, pod: Object, status: Mapping[str, Any]) -> None:
-        """Merge the status; say how the pod is isolated."""
+        """Merge the status; a pod that is gone has none."""
         meta = pod["metadata"]
-        try:
-            if (meta.get("annotations") or {}).get(ISOLATION_ANNOTATION) != self.host.isolation:
-                note = {"metadata": {"annotations": {ISOLATION_ANNOTATION: self.host.isolation}}}
-                self._writer.patch("pods", meta["namespace"], meta["name"], note)
+        with contextlib.suppress(NotFound):
             self._writer.status("pods", meta["namespace"], meta["name"], status)
-        except NotFound:
-            return
 
     def finalize(self, pod: Object) -> None:
         """Remove the pod object."""
         meta = pod["metadata"]
         self._writer.delete("pods", meta["namespace"], meta["name"], uid=meta["uid"], grace=0)
 
-    def event(self, pod: Object, reason: str, message: str, *, warning: bool) -> None:
+    def event(self, pod: Object, reason: str, message: str, *, warning: bool = False) -> None:
         """Record an event."""
         self._writer.event(pod, reason, message, warning=warning)
 
@@ -198,30 +237,79 @@ class Agent:
         account = pod["spec"].get("serviceAccountName") or "default"
         return f"spiffe://{self._trust_domain}/ns/{pod['metadata']['namespace']}/sa/{account}"
 
+    def _request(self, pod: Object) -> Request:
+        namespace = pod["metadata"]["namespace"]
+        claims = {c["metadata"]["name"]: c for c in self._informers.list("resourceclaims", namespace)}
+        return request_of(pod, self.identity(pod), claims, self._tenant(namespace))
+
     def _pod_changed(self, kind: str, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
         with self._lock:
             worker = self._workers.get(uid)
-            if worker is None and kind != "DELETED" and pod["spec"].get("nodeName") in self._nodes and not _over(pod):
-                base = sandbox.identity_base([w.base for w in self._workers.values()])
-                worker = PodWorker(pod, self._folder / uid, self._address(), base, self)
-                self._workers[uid] = worker
+            if worker is not None and worker.over.is_set():
+                self._forget_worker(worker)
+                worker = None
+            if worker is None and kind != "DELETED" and pod["spec"].get("nodeName") in self._nodes:
+                if self._stopped.is_set():
+                    return
+                worker = self._workers[uid] = self._worker(pod)
                 worker.start()
         if worker is not None:
             worker.wake()
 
+    def _worker(self, pod: Object) -> PodWorker:
+        """Return a worker for a pod, at the address that it had when it was here before."""
+        folder = self._place.pods / pod["metadata"]["uid"]
+        home = podworker.read_home(folder)
+        taken = {worker.ip for worker in self._workers.values()}
+        if home is None or home[0] in taken:
+            home = (self._addresses.take(taken), sandbox.identity_base([w.base for w in self._workers.values()]))
+        return PodWorker(pod, folder, *home, self)
+
+    def _forget_worker(self, worker: PodWorker) -> None:
+        self._workers.pop(worker.uid, None)
+
+    def _sweep(self) -> None:
+        """End and remove what is left of pods that the API has no more, and of groups that nobody has."""
+        kept = {p["metadata"]["uid"] for p in self._informers.list("pods") if p["spec"].get("nodeName") in self._nodes}
+        for folder in self._place.pods.iterdir():
+            if folder.name in kept:
+                continue
+            for container in (folder / "containers").glob("*"):
+                running = containers.adopt(container)
+                if running is not None:
+                    running.destroy()
+            volumes.remove(folder)
+            volumes.remove(self.socket_folder(folder.name))
+        for group in self.groups.names():
+            if group.partition("_")[0] not in kept:
+                self.groups.remove(group)
+
+    def _guard_doors(self) -> None:
+        """Shut what grants no longer permit: when one changes, and as their time runs out."""
+        while not self._stopped.is_set():
+            self._look.wait(CHECK_EVERY)
+            self._look.clear()
+            try:
+                shut = self._door.check(self._informers.list("grants"))
+            except WharfingerError as error:
+                _log.error("door", extra={"fields": {"error": str(error)}})
+                continue
+            for uid, verdict in shut:
+                with self._lock:
+                    worker = self._workers.get(uid)
+                if worker is not None:
+                    worker.close(verdict)
+
     def _wake_all(self) -> None:
-        with self._lock:
-            workers = list(self._workers.values())
-        for worker in workers:
+        for worker in self._all():
             worker.wake()
 
-    def _address(self) -> str:
-        taken = {worker.ip for worker in self._workers.values()}
-        return next(ip for ip in _addresses() if ip not in taken)
-
-    def _grants(self, namespace: str) -> list[Object]:
-        return [g for g in self._informers.list("grants", namespace) if not g["metadata"].get("deletionTimestamp")]
+    def _all(self) -> list[PodWorker]:
+        with self._lock:
+            for worker in [worker for worker in self._workers.values() if worker.over.is_set()]:
+                self._forget_worker(worker)
+            return list(self._workers.values())
 
     def _tenant(self, namespace: str) -> str:
         for tenant in self._informers.list("tenants"):
@@ -230,17 +318,18 @@ class Agent:
         return ""
 
 
-def _over(pod: Object) -> bool:
-    """Say whether the pod has ended for good; one that is being deleted still needs its object to go."""
-    phase = (pod.get("status") or {}).get("phase")
-    return phase in ("Succeeded", "Failed") and not pod["metadata"].get("deletionTimestamp")
+class Addresses:
+    """The pods' loopback addresses: a block of 127.64.0.0/10 by the platform's name, taken in turn."""
 
+    def __init__(self, name: str) -> None:
+        self._first = _FIRST_ADDRESS + zlib.crc32(name.encode()) % _BLOCKS * _BLOCK
+        self._next = 1
 
-def _addresses() -> Iterator[str]:
-    for address in _NETWORK.hosts():
-        yield str(address)
-
-
-def this_host(interpreter: Sequence[str], search: str, isolation: str) -> sandbox.Host:
-    """Return the host as this process sees it."""
-    return sandbox.Host(tuple(interpreter), search, isolation, os.geteuid() == 0)
+    def take(self, taken: set[str]) -> str:
+        """Return an address that is not `taken`, one that was not used for long. Raises `Invalid` when all are."""
+        for _ in range(_BLOCK - 2):
+            address = str(ipaddress.IPv4Address(self._first + self._next))
+            self._next = self._next % (_BLOCK - 2) + 1
+            if address not in taken:
+                return address
+        raise Invalid(f"expected fewer than {_BLOCK - 2} pods on this machine")

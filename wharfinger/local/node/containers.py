@@ -1,125 +1,302 @@
-"""Containers as processes: started by the launcher, watched to their end, gone with the node."""
+"""Containers as processes: started by a launcher that keeps them, found again by a node that is started anew.
+
+A container's folder says all there is to know of it: `state.json` (its launcher's pid with what makes that unambiguous,
+its first process), `exit.json` once it has ended, `N.log` of its N-th attempt. The node may die and come back in
+between; nothing but the folder and the processes themselves is needed to go on.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from wharfinger.core.errors import HostUnfit
-from wharfinger.local.node.sandbox import Plan
+from wharfinger.core.clock import Instant
+from wharfinger.core.errors import HostUnfit, Unavailable
+from wharfinger.local.node import launcher
+from wharfinger.local.node.sandbox import Host, Isolation, Plan
 
-LAUNCHER: Final = Path(__file__).parent / "launcher.py"
-LOG_BYTES: Final = 16 * 1024 * 1024
+LAUNCHER: Final = Path(launcher.__file__)
+LOST: Final = 137
+"""Exit status of a container whose launcher was killed before it could tell: as by SIGKILL."""
+_START_WITHIN: Final = 30.0
+_PATIENCE: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a container ended. `known` is False when nobody was left to tell."""
+
+    code: int
+    at: Instant
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A container's processes: the launcher's pid and start (in the kernel's ticks), the first process inside and the
+    inode of its pid namespace, both as the host sees them."""
+
+    attempt: int
+    pid: int
+    ticks: int
+    boot: str
+    first: int
+    pidns: int
+    started: Instant
 
 
 class Container:
-    """One running container."""
+    """One container that was started, here or by a node before this one; `running` says which processes it is."""
 
-    def __init__(self, process: subprocess.Popen[bytes], node_end: int, log: Path) -> None:
+    def __init__(self, folder: Path, running: Running, pidfd: int, process: subprocess.Popen[bytes] | None) -> None:
+        self.folder = folder
+        self.running = running
+        self._pidfd = pidfd
         self._process = process
-        self._node_end = node_end
-        self.log = log
-        self.exit_code: int | None = None
+        self._over = threading.Event()
 
-    @property
-    def pid(self) -> int:
-        """The launcher's pid."""
-        return self._process.pid
+    def watch(self, ended: Callable[[Container, Ended], None]) -> None:
+        """Call `ended` once, in a thread of its own, when every process of the container is gone."""
 
-    def first_pid(self) -> int | None:
-        """Return the host's pid of the first process inside, None while there is none.
+        def wait() -> None:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll()
+            code = self._process.wait() if self._process is not None else None
+            self._over.set()
+            ended(self, exit_of(self.folder, self.running.attempt) or _unknown(code))
 
-        The launcher's child waits in this pid namespace; its child is process 1 of the container's.
-        """
-        found = self.pid
-        for _ in range(2):
-            try:
-                children = Path(f"/proc/{found}/task/{found}/children").read_text().split()
-            except OSError:
-                return None
-            if not children:
-                return None
-            found = int(children[0])
-        return found
+        threading.Thread(target=wait, name=f"container-{self.running.pid}", daemon=True).start()
 
     def terminate(self) -> None:
-        """Ask the container to end."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        """Ask the command to end."""
+        self._send(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the container and everything in it."""
-        if self._node_end >= 0:
-            os.close(self._node_end)
-            self._node_end = -1
+        """End every process of the container now; its launcher follows when the log is whole."""
+        self._send(launcher.KILL_NOW)
 
-    def wait(self) -> int:
-        """Wait for the end; return the exit status as the launcher tells it."""
-        self.exit_code = self._process.wait()
+    def destroy(self) -> None:
+        """End the container even when its launcher does not answer; returns when it is gone."""
         self.kill()
-        if self.exit_code < 0:
-            self.exit_code = 128 - self.exit_code
-        return self.exit_code
+        if not _gone(self._pidfd, _PATIENCE):
+            self._send(signal.SIGKILL)
+            _gone(self._pidfd, _PATIENCE)
 
-    def trim_log(self) -> None:
-        """Keep the newest part of a log that has grown too long; the writer appends, so it goes on at the end."""
+    def close(self) -> None:
+        """Forget the container, which has ended."""
+        if self._over.wait(_PATIENCE):
+            os.close(self._pidfd)
+
+    def _send(self, number: int) -> None:
         try:
-            if self.log.stat().st_size <= LOG_BYTES:
-                return
-            with self.log.open("rb") as source:
-                source.seek(-LOG_BYTES // 2, os.SEEK_END)
-                tail = source.read()
-            with self.log.open("r+b") as target:
-                target.truncate(0)
-                target.write(tail[tail.find(b"\n") + 1 :])
-        except OSError:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
             return
 
 
-def start(plan: Plan, ended: Callable[[Container, int], None]) -> Container:
-    """Start the container of `plan`; `ended` is called, in a thread, with its exit status.
+def start(plan: Plan, guardian: int, introduce: Callable[[Running], None]) -> Container:
+    """Start the container of `plan`; its command runs once `introduce` has returned.
 
-    Raises `HostUnfit` when the launcher cannot be started.
+    `guardian` is a pidfd of the process whose end is the container's. Raises `HostUnfit` when the launcher cannot be
+    started, `Unavailable` with its last words when the sandbox could not be built, and what `introduce` raises.
     """
-    plan_read, plan_write = os.pipe()
-    node_read, node_write = os.pipe()
+    folder = Path(plan.folder)
+    for stale in ("state.json", "exit.json"):
+        (folder / stale).unlink(missing_ok=True)
+    ours, theirs = socket.socketpair()
+    ours.settimeout(_START_WITHIN)
+    try:
+        process = _launch("run", plan, theirs.fileno(), guardian)
+    finally:
+        theirs.close()
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        running = _told(ours)
+        introduce(running)
+        ours.sendall(b"go")
+    except BaseException as error:
+        _end(pidfd, process)
+        if isinstance(error, OSError):
+            words = last_line(folder / f"{plan.attempt}.log") or "the launcher did not answer"
+            raise Unavailable(words.removeprefix("error: ")) from error
+        raise
+    finally:
+        ours.close()
+    return Container(folder, running, pidfd, process)
+
+
+def adopt(folder: Path) -> Container | None:
+    """Return the container in `folder` that an earlier node started, when it still runs; None otherwise."""
+    running = state_of(folder)
+    if running is None or running.boot != _boot() or exit_of(folder, running.attempt) is not None:
+        return None
+    try:
+        pidfd = os.pidfd_open(running.pid)
+    except OSError:
+        return None
+    if _ticks(running.pid) != running.ticks or _gone(pidfd, 0):
+        os.close(pidfd)
+        return None
+    return Container(folder, running, pidfd, None)
+
+
+def run_inside(plan: Plan, running: Running, command: Sequence[str], timeout: float) -> tuple[int, str]:
+    """Run `command` inside a running container; return its exit status and the end of what it said.
+
+    124 when it took longer than `timeout` seconds, as of timeout(1).
+    """
+    inside = {**plan.document(), "command": list(command), "first": running.first}
+    try:
+        process = _launch("enter", inside)
+    except HostUnfit as error:
+        return launcher.BROKEN, error.message
+    try:
+        said, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return 124, f"took longer than {timeout:g} s"
+    return launcher.status_of(_wait_status(process.returncode)), said[-1024:].decode("utf-8", "replace").strip()
+
+
+def state_of(folder: Path) -> Running | None:
+    """Return what the launcher last recorded of the container in `folder`."""
+    told = _document(folder / "state.json")
+    try:
+        return Running(**{name: told[name] for name in Running.__slots__}) if told else None
+    except KeyError:
+        return None
+
+
+def exit_of(folder: Path, attempt: int) -> Ended | None:
+    """Return how that attempt ended; None when it runs, or when nobody was left to tell."""
+    told = _document(folder / "exit.json")
+    if told is None or told.get("attempt") != attempt:
+        return None
+    return Ended(int(told["code"]), int(told["finished"]))
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log, without its time; empty when there is none."""
+    try:
+        with log.open("rb") as text:
+            text.seek(max(0, log.stat().st_size - 4096))
+            lines = text.read().decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].split(" ", 3)[-1][:500] if lines else ""
+
+
+def isolation(folder: Path, host: Host, plan: Plan) -> tuple[Isolation, str]:
+    """Say how this host isolates pods, by running the container of `plan`, and why not better."""
+    if host.machine not in launcher.SYS_PIVOT_ROOT:
+        return "none", f"no sandbox for {host.machine}"
+    (folder / "root").mkdir(parents=True, exist_ok=True)
+    (folder / "termination-log").touch()
+    guardian = os.pidfd_open(os.getpid())
+    over = threading.Event()
+    found: list[Ended] = []
+
+    def ended(_: Container, how: Ended) -> None:
+        found.append(how)
+        over.set()
+
+    try:
+        container = start(replace(plan, isolation="namespaces"), guardian, lambda _: None)
+        container.watch(ended)
+        over.wait(_START_WITHIN)
+        container.destroy()
+    except (Unavailable, HostUnfit) as error:
+        return "none", error.message
+    finally:
+        os.close(guardian)
+    if found and found[0].code == 0:
+        return "namespaces", ""
+    return "none", last_line(folder / f"{plan.attempt}.log") or "the sandbox did not run"
+
+
+def _launch(mode: str, plan: Plan | Mapping[str, Any], *rest: int) -> subprocess.Popen[bytes]:
+    reading, writing = os.pipe()
+    output = subprocess.PIPE if mode == "enter" else subprocess.DEVNULL
+    passed = [number for number in rest if number >= 0]
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", str(LAUNCHER), str(plan_read), str(node_read)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            pass_fds=[plan_read, node_read], env={}, start_new_session=True,
+            [sys.executable, "-I", "-S", str(LAUNCHER), mode, str(reading), *map(str, passed)],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if mode == "enter" else output,
+            pass_fds=[reading, *passed], env={}, cwd="/", start_new_session=True,
         )  # fmt: skip
     except OSError as error:
-        os.close(plan_write)
-        os.close(node_write)
+        os.close(writing)
         raise HostUnfit(f"a container cannot be started: {error.strerror}") from error
     finally:
-        os.close(plan_read)
-        os.close(node_read)
-    with os.fdopen(plan_write, "wb") as pipe:
-        pipe.write(json.dumps(plan.document()).encode())
-    container = Container(process, node_write, Path(plan.log))
-
-    def watch() -> None:
-        ended(container, container.wait())
-
-    threading.Thread(target=watch, name=f"container-{process.pid}", daemon=True).start()
-    return container
+        os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(json.dumps(plan.document() if isinstance(plan, Plan) else dict(plan)).encode())
+    return process
 
 
-def can_isolate() -> bool:
-    """Say whether this host lets this user make the namespaces that isolate a pod, by making some."""
-    code = (
-        "import ctypes,os,sys\nl=ctypes.CDLL(None)\n"
-        "r=l.unshare(0x20000|0x8000000|0x4000000|0x20000000) if os.geteuid()==0 else l.unshare(0x10000000)\n"
-        "r=r or (l.unshare(0x20000|0x20000000) if os.geteuid() else l.unshare(0x10000000))\nsys.exit(r!=0)"
-    )
-    done = subprocess.run([sys.executable, "-I", "-c", code], check=False, capture_output=True)
-    return done.returncode == 0
+def _told(node: socket.socket) -> Running:
+    """Return what the launcher says of its container; raises `OSError` when it ends or is silent instead."""
+    data = b""
+    while not data.endswith(b"\n"):
+        more = node.recv(4096)
+        if not more:
+            raise ConnectionAbortedError("the launcher ended")
+        data += more
+    told = json.loads(data)
+    return Running(**{name: told[name] for name in Running.__slots__})
+
+
+def _end(pidfd: int, process: subprocess.Popen[bytes]) -> None:
+    """End a launcher whose container never ran; it has a moment to write why."""
+    if not _gone(pidfd, _PATIENCE):
+        process.kill()
+    process.wait()
+    os.close(pidfd)
+
+
+def _gone(pidfd: int, patience: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(int(patience * 1000)))
+
+
+def _unknown(code: int | None) -> Ended:
+    if code is None or code < 0:
+        return Ended(LOST, time.time_ns(), known=False)
+    return Ended(code, time.time_ns())
+
+
+def _wait_status(returncode: int) -> int:
+    return returncode << 8 if returncode >= 0 else -returncode
+
+
+def _document(path: Path) -> dict[str, Any] | None:
+    try:
+        told = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def _ticks(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return -1
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

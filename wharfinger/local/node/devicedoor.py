@@ -1,16 +1,23 @@
 """The device door: which device nodes a pod may open, by its claims, under its grant.
 
 A pod with claims is granted exactly the devices that its claims were allocated and that a grant for its identity and
-its uid names. What is opened is the device's own character nodes; for a slice those of the slice.
+its uid names. Each yes is judged and stored by the doorkeeper before a device opens; `check` looks again whenever a
+grant changes and as time passes, and shuts the devices of a pod whose grant no longer permits them, whatever the pod's
+own worker is doing.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
+from wharfinger.core.clock import Clock
+from wharfinger.core.errors import NotFound
 from wharfinger.gpu.devices import Device, DeviceNode
-from wharfinger.local.node.podworker import Opening
+from wharfinger.kinds.kind import GROUP
+from wharfinger.local.node.cgroups import Groups
 from wharfinger.policy.decision import Verdict
 from wharfinger.policy.doorkeeper import Doorkeeper
 from wharfinger.policy.grant import Door, permits_any
@@ -19,8 +26,55 @@ Object = Mapping[str, Any]
 Name = tuple[str, str, str]
 """Driver, pool, device."""
 
+GRANT_NEEDED: Final = f"{GROUP}/grant"
+"""Annotation of a pod that starts only under a Grant; its value is the artifact's digest, which the grant must name."""
 
-def allocated(pod: Object, claims: Mapping[str, Object]) -> list[Name] | None:
+
+class Silicon(Protocol):
+    """What a node's driver does to devices around their use."""
+
+    def prepare(self, name: Name) -> Device:
+        """Return a device with all its nodes, cut first when it is a slice. Raises `NotFound`, `HostUnfit`."""
+        ...
+
+    def release(self, name: Name) -> None:
+        """Let a device go that nobody uses any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a pod asks of the door: who it is, the artifact it needs, its devices; None while a claim is open."""
+
+    uid: str
+    who: str
+    what: str | None
+    devices: tuple[Name, ...] | None
+    tenant: str = ""
+
+    @property
+    def needs_grant(self) -> bool:
+        """Whether there is anything to ask."""
+        return self.what is not None or self.devices is None or bool(self.devices)
+
+
+@dataclass(slots=True)
+class Opening:
+    """What the door opened to one pod. `groups` are the control groups that may open `nodes`."""
+
+    request: Request
+    uuids: tuple[str, ...] = ()
+    nodes: tuple[DeviceNode, ...] = ()
+    groups: set[str] = field(default_factory=set)
+
+
+def request_of(pod: Object, who: str, claims: Mapping[str, Object], tenant: str) -> Request:
+    """Return what `pod` asks, by its own annotation and by what its claims were allocated."""
+    what = (pod["metadata"].get("annotations") or {}).get(GRANT_NEEDED)
+    return Request(pod["metadata"]["uid"], who, what, allocated(pod, claims), tenant)
+
+
+def allocated(pod: Object, claims: Mapping[str, Object]) -> tuple[Name, ...] | None:
     """Return the devices that the pod's claims were allocated for it; None while one is not."""
     found: list[Name] = []
     told = {s["name"]: s.get("resourceClaimName") for s in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
@@ -32,54 +86,143 @@ def allocated(pod: Object, claims: Mapping[str, Object]) -> list[Name] | None:
             return None
         results = (status["allocation"].get("devices") or {}).get("results") or ()
         found += [(r["driver"], r["pool"], r["device"]) for r in results]
-    return found
+    return tuple(found)
+
+
+def permitted(request: Request, uuids: Sequence[str], grants: Sequence[Object], now: int) -> Verdict:
+    """Judge a pod's use of everything it asks for under the specs `grants`: one no is a no. Pure."""
+    for uuid in uuids:
+        verdict, _ = permits_any(grants, Door.DEVICE, request.who, request.what, uuid, None, now)
+        if not verdict.allowed:
+            return verdict
+    if not uuids and request.what is not None:
+        verdict, _ = permits_any(grants, Door.REGISTRY, request.who, request.what, None, None, now)
+        return verdict
+    return Verdict(True, "granted")
 
 
 class DeviceDoor:
-    """Asks the doorkeeper, device by device."""
+    """The door of one node process; threads share it."""
 
-    def __init__(self, doorkeeper: Doorkeeper, devices: Mapping[Name, Device]) -> None:
+    def __init__(self, doorkeeper: Doorkeeper, silicon: Silicon, groups: Groups, clock: Clock) -> None:
         self._doorkeeper = doorkeeper
-        self._devices = devices
+        self._silicon = silicon
+        self._groups = groups
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open: dict[str, Opening] = {}
+        self._refused: dict[str, tuple[object, Verdict]] = {}
 
-    def ask(
-        self, pod: Object, who: str, claims: Mapping[str, Object], grants: Sequence[Object], tenant: str, *, bare: bool
-    ) -> Opening:
-        """Return what the pod may open; each decision is stored before this returns.
+    def ask(self, request: Request, grants: Sequence[Object]) -> Verdict:
+        """Say whether the pod may start; on a yes its devices are remembered as open to it.
 
-        `bare` pods need a grant though they claim no device (a runtime on CPU).
+        Every decision is stored before this returns. A refusal is asked anew only when grants or claims have changed,
+        so that waiting leaves one decision and not one a second.
         """
-        names = allocated(pod, claims)
-        if names is None:
-            return Opening(Verdict(False, "its claim is not allocated yet", "device"))
-        mine = [g["spec"] for g in grants if g["spec"].get("podUid") == pod["metadata"]["uid"]]
+        if not request.needs_grant:
+            return self._opened(Opening(request))
+        if request.devices is None:
+            return Verdict(False, "its claim is not allocated yet", "device")
+        mine = _of(request, grants)
         if not mine:
-            return Opening(Verdict(False, "the control plane has not issued its grant yet", "grant"))
-        if bare and not names:
-            return Opening(Verdict(True, "its grant is there"))
-        nodes: list[DeviceNode] = []
-        uuids: list[str] = []
-        for name in names:
-            device = self._devices.get(name)
-            if device is None:
-                return Opening(Verdict(False, f"this node has no device {'/'.join(name)}", "device"))
-            decision = self._doorkeeper.judge(Door.DEVICE, mine, who=who, device=device.uuid, tenant=tenant)
-            if not decision.verdict.allowed:
-                return Opening(decision.verdict)
-            nodes += device.nodes
-            uuids.append(device.uuid)
-        return Opening(Verdict(True, "granted"), tuple(dict.fromkeys(nodes)), tuple(uuids))
-
-
-def still(pod: Object, who: str, opening: Opening, grants: Sequence[Object], now: int) -> Verdict:
-    """Say whether what was opened may stay open under the grants as they are now."""
-    mine = [g["spec"] for g in grants if g["spec"].get("podUid") == pod["metadata"]["uid"]]
-    if not mine:
-        return Verdict(False, "its grant is gone", "grant")
-    for uuid in opening.uuids:
-        verdict, _ = permits_any(mine, Door.DEVICE, who, None, uuid, None, now)
+            return Verdict(False, "the control plane has not issued its grant yet", "grant")
+        mark = (request, [dict(grant) for grant in mine])
+        with self._lock:
+            before = self._refused.get(request.uid)
+        if before is not None and before[0] == mark:
+            return before[1]
+        verdict, opening = self._judge(request, mine)
         if not verdict.allowed:
+            with self._lock:
+                self._refused[request.uid] = (mark, verdict)
             return verdict
-    if not opening.uuids and all(g.get("revoked") for g in mine):
-        return Verdict(False, "its grant is revoked", "revocation")
-    return Verdict(True, "granted")
+        return self._opened(opening)
+
+    def admit(self, uid: str, group: str) -> None:
+        """Let a container's control group open what is open to its pod; nothing when that was closed meanwhile."""
+        with self._lock:
+            opening = self._open.get(uid)
+            if opening is not None and opening.nodes:
+                opening.groups.add(group)
+                self._groups.open(group, [(node.major, node.minor) for node in opening.nodes])
+
+    def opening(self, uid: str) -> Opening | None:
+        """Return what is open to a pod."""
+        with self._lock:
+            return self._open.get(uid)
+
+    def check(self, grants: Sequence[Object]) -> list[tuple[str, Verdict]]:
+        """Close what `grants` no longer permit; return the pods it concerned with the reason.
+
+        Devices are shut first, then the refusal is stored.
+        """
+        now = self._clock.now()
+        shut: list[tuple[Opening, Verdict]] = []
+        with self._lock:
+            for uid, opening in list(self._open.items()):
+                if not opening.request.needs_grant:
+                    continue
+                mine = _of(opening.request, grants)
+                verdict = permitted(opening.request, opening.uuids, mine, now) if mine else _GONE
+                if not verdict.allowed:
+                    for group in opening.groups:
+                        self._groups.open(group, ())
+                    del self._open[uid]
+                    shut.append((opening, verdict))
+        for opening, _ in shut:
+            self._judge_uuids(opening.request, opening.uuids, _of(opening.request, grants))
+        return [(opening.request.uid, verdict) for opening, verdict in shut]
+
+    def shut(self, group: str) -> None:
+        """Shut every device to a control group: that of a container found running without a grant."""
+        self._groups.open(group, ())
+
+    def forget(self, uid: str) -> None:
+        """Let go of a pod that has ended, and of its devices."""
+        with self._lock:
+            opening = self._open.pop(uid, None)
+            self._refused.pop(uid, None)
+        if opening is not None:
+            for name in opening.request.devices or ():
+                self._silicon.release(name)
+
+    def _opened(self, opening: Opening) -> Verdict:
+        with self._lock:
+            self._refused.pop(opening.request.uid, None)
+            self._open[opening.request.uid] = opening
+        return Verdict(True, "granted" if opening.request.needs_grant else "no grant is needed")
+
+    def _judge(self, request: Request, mine: Sequence[Object]) -> tuple[Verdict, Opening]:
+        devices: list[Device] = []
+        for name in request.devices or ():
+            try:
+                devices.append(self._silicon.prepare(name))
+            except NotFound:
+                return Verdict(False, f"this node has no device {'/'.join(name)}", "device"), Opening(request)
+        uuids = tuple(device.uuid for device in devices)
+        verdict = self._judge_uuids(request, uuids, mine)
+        nodes = tuple(dict.fromkeys(node for device in devices for node in device.nodes))
+        return verdict, Opening(request, uuids, nodes)
+
+    def _judge_uuids(self, request: Request, uuids: Sequence[str], mine: Sequence[Object]) -> Verdict:
+        """Return the first no, or yes; each use is judged and stored by itself."""
+        asked: list[tuple[Door, str | None]] = [(Door.DEVICE, uuid) for uuid in uuids] or [(Door.REGISTRY, None)]
+        for door, device in asked:
+            decision = self._doorkeeper.judge(
+                door, mine, who=request.who, what=request.what, device=device, tenant=request.tenant
+            )
+            if not decision.verdict.allowed:
+                return decision.verdict
+        return Verdict(True, "granted")
+
+
+_GONE: Final = Verdict(False, "its grant is gone", "grant")
+
+
+def _of(request: Request, grants: Sequence[Object]) -> list[Object]:
+    """Return the specs of the grants that are this pod's."""
+    return [
+        g["spec"]
+        for g in grants
+        if g["spec"].get("podUid") == request.uid and not g["metadata"].get("deletionTimestamp")
+    ]

@@ -1,83 +1,89 @@
-"""One pod on this node, from its start to its last trace: a thread that the pod's events wake.
+"""One pod on this node, from its start to its last trace: a thread that carries out what `podplan` decides.
 
-Each turn looks at the pod as the API has it, its grants and its containers, does the one next thing, and writes the
-status when it differs. A container's process never starts before the door has said yes, and the device closes before
-anything else happens when a grant goes.
+The thread wakes when the pod, its grants or its containers change, and when time makes something due. Everything that
+it knows can be had again from the API, the pod's folder and the processes themselves, so that a node that died in the
+middle goes on where it was.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import socket
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from wharfinger.core.clock import SECOND, Clock, Instant
+from wharfinger.core.clock import SECOND, Clock, Instant, Span
 from wharfinger.core.errors import NotFound, WharfingerError
-from wharfinger.gpu.devices import DeviceNode
-from wharfinger.kinds.kind import GROUP
-from wharfinger.local.node import containers, podstatus, sandbox, volumes
-from wharfinger.local.node.cgroups import Cgroups
-from wharfinger.local.node.podstatus import ContainerState
+from wharfinger.local.node import containers, environment, podplan, podstatus, sandbox, volumes
+from wharfinger.local.node.cgroups import Groups, limits_of
+from wharfinger.local.node.containers import Container, Ended, Running
+from wharfinger.local.node.podplan import Step, Verb, View
+from wharfinger.local.node.podstatus import ContainerState, Failure, Known, Past
+from wharfinger.local.node.probes import Prober, Role
 from wharfinger.policy.decision import Verdict
 
 Object = Mapping[str, Any]
-ISOLATION_ANNOTATION: Final = f"{GROUP}/isolation"
-GRANT_NEEDED: Final = f"{GROUP}/grant"
-_LAST_WORDS: Final = "termination-log"
+REVOKED: Final = "GrantRevoked"
+_TURN: Final[Span] = SECOND
+_KEPT_LOGS: Final = 2
+_WORDS_BYTES: Final = 4096
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What the device door said of a pod: the verdict, and the devices that it opens."""
-
-    verdict: Verdict
-    nodes: tuple[DeviceNode, ...] = ()
-    uuids: tuple[str, ...] = ()
 
 
 class Surroundings(Protocol):
     """What a pod's worker needs of the node."""
 
     clock: Clock
-    cgroups: Cgroups
+    groups: Groups
     host: sandbox.Host
+    guardian: int
 
     def pod(self, namespace: str, name: str) -> Object | None:
         """Return the pod as the API has it now."""
         ...
 
     def find(self, plural: str, namespace: str, name: str) -> Object | None:
-        """Return another object."""
+        """Return another object, such as a Secret."""
         ...
 
-    def ask(self, pod: Object) -> Opening:
+    def ask(self, pod: Object) -> Verdict:
         """Ask the device door; the decision is stored when it returns."""
         ...
 
-    def still(self, pod: Object) -> Verdict:
-        """Say whether what `ask` opened may stay open, without a decision of its own."""
+    def admit(self, uid: str, group: str) -> None:
+        """Let a container's control group open what the door opened to its pod."""
         ...
 
-    def device_paths(self, pod: Object) -> Sequence[str]:
-        """Return the host's device nodes that the pod sees below /dev."""
+    def shut(self, group: str) -> None:
+        """Shut every device to a control group."""
+        ...
+
+    def shown(self, pod: Object) -> Sequence[sandbox.ShownDevice]:
+        """Return the device nodes that the pod sees."""
         ...
 
     def environment(self, pod: Object, ip: str) -> dict[str, str]:
         """Return what the platform tells every container."""
         ...
 
-    def introduce(self, pod: Object, first_pid: int, folder: Path) -> None:
-        """Tell the issuer which processes the pod's are; its socket is below `folder`."""
+    def socket_folder(self, uid: str) -> Path:
+        """Return the folder of the pod's identity socket."""
+        ...
+
+    def introduce(self, pod: Object, running: Running) -> None:
+        """Tell the issuer which processes are the pod's, before their command runs. Raises `Unavailable`."""
+        ...
+
+    def introduce_again(self, pod: Object, running: Running) -> None:
+        """Have the issuer told of processes that run already, now or as soon as it can be."""
         ...
 
     def forget(self, pod: Object) -> None:
-        """Tell the issuer that the pod is gone."""
+        """Take back the pod's identity and devices."""
         ...
 
     def write_status(self, pod: Object, status: Mapping[str, Any]) -> None:
@@ -88,34 +94,38 @@ class Surroundings(Protocol):
         """Remove the pod object, whose containers have ended."""
         ...
 
-    def event(self, pod: Object, reason: str, message: str, *, warning: bool) -> None:
+    def event(self, pod: Object, reason: str, message: str, *, warning: bool = False) -> None:
         """Record an event."""
         ...
 
 
 class PodWorker:
-    """Keeps one pod as it should be."""
+    """Keeps one pod as it should be. `ip` and `base` are its address and its range of users on this machine."""
 
     def __init__(self, pod: Object, folder: Path, ip: str, base: int, node: Surroundings) -> None:
         self.uid: str = pod["metadata"]["uid"]
         self.namespace: str = pod["metadata"]["namespace"]
         self.name: str = pod["metadata"]["name"]
-        self.base = base
         self.ip = ip
+        self.base = base
         self.folder = folder
         self.over = threading.Event()
         self._node = node
-        self._seen = pod
+        self._pod = pod
+        self._present = True
+        self._leaving: Instant | None = None
         self._wake = threading.Event()
         self._lock = threading.Lock()
-        self._running: dict[str, containers.Container] = {}
-        self._states = {c["name"]: ContainerState(c["name"], c.get("image", "")) for c in pod["spec"]["containers"]}
-        self._prepared = False
-        self._opened: Opening | None = None
-        self._closed_by = ""
-        self._kill_at: Instant | None = None
-        self._again: dict[str, Instant] = {}
-        self._stop = False
+        self._running: dict[str, Container] = {}
+        self._probers: dict[str, Prober] = {}
+        self._volumes: dict[str, sandbox.Volume] = {}
+        self._init = [c["name"] for c in pod["spec"].get("initContainers") or ()]
+        self._specs = {c["name"]: c for c in (*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"])}
+        self._states = {name: ContainerState(name, c.get("image") or "") for name, c in self._specs.items()}
+        self._door = self._prepared = self._released = False
+        self._failure: Failure | None = None
+        self._written: object = None
+        """The last status and the version that it was written over: what the API leaves out is not written for ever."""
         self._thread = threading.Thread(target=self._run, name=f"pod-{self.name}", daemon=True)
 
     def start(self) -> None:
@@ -126,265 +136,364 @@ class PodWorker:
         """Look again: something changed."""
         self._wake.set()
 
-    def end(self) -> None:
-        """Kill everything of the pod and end the worker; the object stays."""
-        self._stop = True
-        for container in list(self._running.values()):
-            container.kill()
+    def leave(self, until: Instant) -> None:
+        """End the containers, by force at `until`, since the node ends; the pod object stays."""
+        self._leaving = until
         self._wake.set()
 
-    def log_of(self, container: str) -> Path:
+    def close(self, verdict: Verdict) -> None:
+        """End the pod, whose devices the door has shut."""
+        with self._lock:
+            if self._failure is None:
+                self._failure = Failure(REVOKED, verdict.reason, self._node.clock.now())
+        self._node.event(self._pod, REVOKED, verdict.reason, warning=True)
+        self._wake.set()
+
+    def log_of(self, container: str, *, previous: bool = False) -> Path:
         """Return the log file of a container, the first one's for an empty name. Raises `NotFound`."""
-        name = container or next(iter(self._states))
-        if name not in self._states:
-            raise NotFound(f"pod {self.name} has no container {name}")
-        return self.folder / name / "log"
+        name = container or self._pod["spec"]["containers"][0]["name"]
+        state = self._states.get(name)
+        if state is None:
+            raise NotFound(f"container {name} is not valid for pod {self.name}")
+        if state.started is None:
+            why = state.message or state.reason or "ContainerCreating"
+            raise NotFound(f'container "{name}" in pod "{self.name}" is waiting to start: {why}')
+        attempt = state.restarts - (1 if previous else 0)
+        if attempt < 0:
+            raise NotFound(f'previous terminated container "{name}" in pod "{self.name}" not found')
+        return self._folder_of(name) / f"{attempt}.log"
+
+    def has_ended(self, container: str, log: Path) -> bool:
+        """Say whether nothing will be added to a log any more."""
+        name = container or self._pod["spec"]["containers"][0]["name"]
+        state = self._states[name]
+        return self.over.is_set() or not state.running or log.name != f"{state.restarts}.log"
 
     def _run(self) -> None:
+        self._adopt()
         while not self.over.is_set():
             self._wake.clear()
+            now = self._node.clock.now()
+            pause = _TURN
             try:
-                self._turn()
+                self._turn(now)
+                pause = min(pause, podplan.look_again(self._view(), now) or pause)
             except WharfingerError as error:
-                _log.warning("pod", extra={"fields": {"pod": self.name, "error": str(error)}})
-                self._say(reason=error.code, message=error.message)
+                _log.warning("pod", extra={"fields": {"pod": f"{self.namespace}/{self.name}", "error": str(error)}})
             if not self.over.is_set():
-                self._wake.wait(self._pause())
+                self._wake.wait(pause / SECOND)
 
-    def _pause(self) -> float:
-        return 0.25 if self._kill_at is not None or not self._all_ready() else 1.0
-
-    def _turn(self) -> None:
-        now = self._node.clock.now()
+    def _turn(self, now: Instant) -> None:
         pod = self._node.pod(self.namespace, self.name)
-        gone = pod is None or pod["metadata"]["uid"] != self.uid
-        if pod is not None and not gone:
-            self._seen = pod
-        if self._stop or gone or (self._seen["metadata"].get("deletionTimestamp")):
-            self._wind_down(now, at_once=self._stop or gone)
-            return
-        if self._opened is not None and not self._closed_by:
-            self._check_door()
-        if self._closed_by or podstatus.phase_of(self._policy(), self._all()) in ("Succeeded", "Failed"):
+        self._present = pod is not None and pod["metadata"]["uid"] == self.uid
+        if pod is not None and self._present:
+            self._pod = pod
+        done: set[Step] = set()
+        while steps := [step for step in podplan.decide(self._view(), now) if step not in done]:
+            for step in steps:
+                done.add(step)
+                self._perform(step, now)
+        if self._present and not self.over.is_set():
             self._write(now)
-            return
-        if self._opened is None and not self._open(now):
-            return
-        if not self._prepared:
-            self._prepare()
-        for container in self._seen["spec"]["containers"]:
-            self._tend(container, now)
-        self._write(now)
+        if self._leaving is not None and self._released:
+            self.over.set()
 
-    def _check_door(self) -> None:
-        """Close the devices when the grant no longer permits them; the pod ends."""
-        verdict = self._node.still(self._seen)
-        if verdict.allowed or self._opened is None:
-            return
-        self._closed_by = verdict.reason
-        self._node.cgroups.deny(self.uid, [(n.major, n.minor) for n in self._opened.nodes])
-        self._node.event(self._seen, "DeviceClosed", verdict.reason, warning=True)
-        for container in self._running.values():
-            container.terminate()
+    def _view(self) -> View:
+        return View(
+            pod=self._pod,
+            known=self._known(),
+            present=self._present,
+            leaving=self._leaving,
+            door=self._door,
+            prepared=self._prepared,
+            released=self._released,
+        )
 
-    def _open(self, now: Instant) -> bool:
-        """Ask the door; say what the pod waits for while it says no."""
-        if not (
-            self._seen["spec"].get("resourceClaims")
-            or GRANT_NEEDED in (self._seen["metadata"].get("annotations") or {})
-        ):
-            self._opened = Opening(Verdict(True, "no grant is needed"))
-            return True
-        opening = self._node.ask(self._seen)
-        if opening.verdict.allowed:
-            self._opened = opening
-            return True
-        self._say(reason="WaitingForGrant", message=opening.verdict.reason, now=now)
-        return False
+    def _known(self) -> Known:
+        with self._lock:
+            init = [self._states[name] for name in self._init]
+            main = [state for name, state in self._states.items() if name not in self._init]
+            host = self._node.host
+            return Known(init, main, self.ip, host.isolation, host.reason, self._failure)
+
+    def _perform(self, step: Step, now: Instant) -> None:
+        actions: dict[Verb, Callable[[], None]] = {
+            Verb.ASK: lambda: self._ask(now),
+            Verb.PREPARE: self._prepare,
+            Verb.START: lambda: self._start(step.container, now),
+            Verb.TERMINATE: lambda: self._terminate(step),
+            Verb.KILL: lambda: self._kill(step),
+            Verb.FAIL: lambda: self._fail(step, now),
+            Verb.RELEASE: self._release,
+            Verb.FINALIZE: lambda: self._finalize(now),
+            Verb.ABANDON: self._abandon,
+        }
+        try:
+            actions[step.verb]()
+        except WharfingerError as error:
+            if step.verb not in (Verb.ASK, Verb.PREPARE, Verb.START):
+                raise
+            reason = "CreateContainerConfigError" if step.verb is Verb.START else "ContainerCreating"
+            self._waiting(step.container, reason, error.message)
+
+    def _ask(self, now: Instant) -> None:
+        """Ask the door; while it says no, containers wait and say for what. One that runs already is ended."""
+        verdict = self._node.ask(self._pod)
+        if verdict.allowed:
+            self._door = True
+            for name in list(self._running):
+                self._node.admit(self.uid, self._group(name))
+            return
+        if self._running:
+            for name in list(self._running):
+                self._node.shut(self._group(name))
+            self.close(verdict)
+            return
+        self._waiting("", "WaitingForGrant", verdict.reason)
 
     def _prepare(self) -> None:
-        volumes.free_space(self.folder.parent)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        volumes.check_space(self.folder)
+        write_home(self.folder, self.ip, self.base)
+        socket_folder = self._node.socket_folder(self.uid)
+        socket_folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         owner = self.base if self._node.host.is_root and self._node.host.isolation == "namespaces" else None
-        (self.folder / "identity").mkdir(parents=True, exist_ok=True)
-        (self.folder / "identity").chmod(0o755)
-        self._volumes = volumes.prepare(self._seen, self.folder / "volumes", owner, self._node.find)
-        self._cgroup_files = self._node.cgroups.create(self.uid)
-        assert self._opened is not None
-        self._node.cgroups.allow(self.uid, [(n.major, n.minor) for n in self._opened.nodes])
+        self._volumes = volumes.prepare(self._pod, self.folder / "volumes", owner, self.ip, self._node.find)
         self._prepared = True
 
-    def _tend(self, container: Mapping[str, Any], now: Instant) -> None:
-        name = container["name"]
-        state = self._states[name]
-        if state.running:
-            self._probe(container, state)
-            self._running[name].trim_log()
-            return
-        if state.exit_code is not None and not podstatus.restarts_again(self._policy(), state.exit_code):
-            return
-        if now >= self._again.get(name, 0):
-            self._start(container, state, now)
-
-    def _start(self, container: Mapping[str, Any], state: ContainerState, now: Instant) -> None:
-        name = container["name"]
-        folder = self.folder / name
-        (folder / "root").mkdir(parents=True, exist_ok=True)
-        last_words = folder / _LAST_WORDS
-        last_words.write_bytes(b"")
-        if self._node.host.is_root:
-            os.chown(last_words, self.base, self.base)
-        told = {
-            **self._node.environment(self._seen, self.ip),
-            **volumes.environment(self._seen, container, self.ip, self._node.find),
-            "SPIFFE_ENDPOINT_SOCKET": f"unix://{self._socket()}",
-        }
-        assert self._opened is not None
-        if self._opened.uuids:
-            told["WHARF_DEVICES"] = ",".join(self._opened.uuids)
-            told["WHARF_DEVICE_NODES"] = ",".join(f"/dev/{Path(n.path).name}" for n in self._opened.nodes)
+    def _start(self, name: str, now: Instant) -> None:
+        spec, state = self._specs[name], self._states[name]
+        folder, group = self._folder_of(name), self._group(name)
+        attempt = state.restarts + (1 if state.past is not None else 0)
+        self._make_folder(folder, attempt)
+        told = self._environment(spec)
+        self._node.groups.create(group, limits_of(spec))
+        self._node.admit(self.uid, group)
         plan = sandbox.plan(
             self._node.host,
-            name=self.name,
-            container=container,
+            self._pod,
+            {**spec, **environment.command(spec, told)},
             environment=told,
             volumes=self._volumes,
-            socket_folder=str(self.folder / "identity"),
-            device_paths=[*self._node.device_paths(self._seen), str(last_words)],
+            socket_folder=str(self._node.socket_folder(self.uid)),
+            devices=self._node.shown(self._pod),
             base=self.base,
-            cgroups=self._cgroup_files,
+            cgroups=self._node.groups.join(group),
             folder=str(folder),
+            attempt=attempt,
         )
-        last = state.last
-        if state.exit_code is not None and state.started is not None and state.finished is not None:
-            last = (state.exit_code, state.started, state.finished)
-        running = containers.start(plan, lambda c, code: self._ended(name, code))
+        running = containers.start(plan, self._node.guardian, lambda found: self._node.introduce(self._pod, found))
+        steady = state.past is not None and state.past.finished - state.past.started >= podstatus.STEADY
+        streak = 0 if state.past is None else 1 if steady else state.streak + 1
         with self._lock:
-            self._running[name] = running
-            restarts = state.restarts + (1 if state.exit_code is not None else 0)
-            self._states[name] = ContainerState(name, state.image, started=now, restarts=restarts, last=last)
-        first = None
-        for _ in range(400):
-            first = running.first_pid() if self._node.host.isolation == "namespaces" else running.pid
-            if first is not None or running.exit_code is not None:
-                break
-            threading.Event().wait(0.005)
-        if first is not None:
-            self._node.introduce(self._seen, first, self.folder / "identity")
+            self._states[name] = ContainerState(
+                name, state.image, started=now, last=state.past or state.last, restarts=attempt, streak=streak
+            )
+        self._watch(name, running, plan)
+        self._node.event(self._pod, "Started", f"Started container {name}")
 
-    def _socket(self) -> str:
-        return (
-            sandbox.SOCKET
-            if self._node.host.isolation == "namespaces"
-            else str(self.folder / "identity" / "agent.sock")
-        )
+    def _watch(self, name: str, container: Container, plan: sandbox.Plan) -> None:
+        """Follow a container that runs, started now or by a node before this one."""
+        spec = self._specs[name]
+        self._running[name] = container
 
-    def _ended(self, name: str, code: int) -> None:
-        now = self._node.clock.now()
+        def inside(command: list[str], timeout: float) -> tuple[int, str]:
+            return containers.run_inside(plan, container.running, command, timeout)
+
+        prober = self._probers[name] = Prober(spec, self.ip, lambda *told: self._probed(name, *told), inside)
+        with self._lock:
+            begun = not spec.get("startupProbe")
+            self._states[name] = replace(
+                self._states[name], begun=begun, ready=begun and not spec.get("readinessProbe")
+            )
+        prober.start()
+        container.watch(lambda ended, how: self._ended(name, ended, how))
+
+    def _probed(self, name: str, role: Role, passed: bool, message: str) -> None:
+        spec = self._specs[name]
         with self._lock:
             state = self._states[name]
-            message = self._last_words(name, code)
-            self._states[name] = replace(state, finished=now, exit_code=code, ready=False, message=message)
-            again = podstatus.restarts_again(self._policy(), code)
-            if again:
-                lived = now - (state.started or now)
-                restarts = 0 if lived > 600 * SECOND else state.restarts
-                self._again[name] = now + podstatus.backoff(restarts)
+            if role == "startup":
+                ready = passed and not spec.get("readinessProbe")
+                unhealthy = "" if passed else f"Startup probe failed: {message}"
+                state = replace(state, begun=passed, ready=ready, unhealthy=unhealthy)
+            elif role == "readiness":
+                said = "" if passed else f"Readiness probe failed: {message}"
+                state = replace(state, ready=passed, reason="" if passed else "Unhealthy", message=said)
+            elif not passed:
+                state = replace(state, unhealthy=f"Liveness probe failed: {message}")
+            self._states[name] = state
+        if not passed:
+            self._node.event(self._pod, "Unhealthy", f"{role.capitalize()} probe failed: {message}", warning=True)
         self._wake.set()
 
-    def _probe(self, container: Mapping[str, Any], state: ContainerState) -> None:
-        probe = container.get("readinessProbe")
-        ready, message = True, ""
-        if probe is not None:
-            ready, message = _ready(probe, container, self.ip)
-        if (ready, message) != (state.ready, state.message):
-            with self._lock:
-                current = self._states[state.name]
-                if current.running:
-                    reason = "" if ready else "NotReady"
-                    self._states[state.name] = replace(current, ready=ready, message=message, reason=reason)
+    def _ended(self, name: str, container: Container, how: Ended) -> None:
+        """Take note of a container's end, in the container's thread."""
+        self._probers.pop(name).stop()
+        group = self._group(name)
+        starved = how.code == containers.LOST and self._node.groups.out_of_memory(group)
+        self._node.groups.remove(group)
+        reason = "Completed" if how.code == 0 else "OOMKilled" if starved else "Error"
+        reason = reason if how.known else "ContainerStatusUnknown"
+        message = self._last_words(name, container.running.attempt, how)
+        with self._lock:
+            state = self._states[name]
+            past = Past(how.code, state.started or how.at, how.at, reason, state.unhealthy or message)
+            self._states[name] = replace(
+                state, past=past, ready=False, begun=False, stop_by=None, unhealthy="", reason="", message=""
+            )
+            self._running.pop(name, None)
+        container.close()
+        self._wake.set()
 
-    def _wind_down(self, now: Instant, *, at_once: bool) -> None:
-        """End the containers, gently until the grace period is over; then clean up and let the object go."""
-        alive = [c for c in self._running.values() if c.exit_code is None]
-        if alive:
-            if at_once:
-                for container in alive:
-                    container.kill()
-            elif self._kill_at is None:
-                grace = self._seen["metadata"].get("deletionGracePeriodSeconds", 30)
-                self._kill_at = now + int(grace) * SECOND
-                for container in alive:
-                    container.terminate()
-            elif now >= self._kill_at:
-                for container in alive:
-                    container.kill()
-            if not at_once:
-                return
-            for container in alive:
-                container.wait()
-        self._node.forget(self._seen)
-        self._node.cgroups.remove(self.uid)
-        if not self._stop:
-            if not at_once:
-                self._write(now)
-                self._node.finalize(self._seen)
-            volumes.remove(self.folder)
+    def _terminate(self, step: Step) -> None:
+        prober = self._probers.get(step.container)
+        if prober is not None:
+            prober.stop()
+        with self._lock:
+            state = self._states[step.container]
+            first = state.stop_by is None
+            self._states[step.container] = replace(state, stop_by=step.until, ready=False)
+            container = self._running.get(step.container)
+        if first and container is not None:
+            self._node.event(self._pod, "Killing", f"Stopping container {step.container}")
+            container.terminate()
+
+    def _kill(self, step: Step) -> None:
+        container = self._running.get(step.container)
+        if container is not None:
+            container.destroy()
+
+    def _fail(self, step: Step, now: Instant) -> None:
+        with self._lock:
+            self._failure = Failure(step.reason, step.message, now)
+
+    def _release(self) -> None:
+        self._node.forget(self._pod)
+        self._released = True
+
+    def _finalize(self, now: Instant) -> None:
+        self._write(now)
+        self._node.finalize(self._pod)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        volumes.remove(self.folder)
+        volumes.remove(self._node.socket_folder(self.uid))
         self.over.set()
 
-    def _write(self, now: Instant) -> None:
-        fresh = podstatus.status(self._seen, self._all(), ip=self.ip, now=now)
-        if self._closed_by:
-            fresh |= {"reason": "GrantRevoked", "message": self._closed_by}
-        old = self._seen.get("status") or {}
-        if any(old.get(name) != value for name, value in fresh.items()):
-            self._node.write_status(self._seen, fresh)
+    def _adopt(self) -> None:
+        """Go on with containers that an earlier node started; what ended meanwhile is taken note of."""
+        told = {
+            s["name"]: s
+            for field in ("initContainerStatuses", "containerStatuses")
+            for s in (self._pod.get("status") or {}).get(field) or ()
+        }
+        for name, spec in self._specs.items():
+            folder = self._folder_of(name)
+            running = containers.state_of(folder)
+            if running is None:
+                continue
+            streak = running.attempt if told.get(name, {}).get("restartCount") else 0
+            state = ContainerState(
+                name, spec.get("image") or "", started=running.started, restarts=running.attempt, streak=streak
+            )
+            container = containers.adopt(folder)
+            if container is None:
+                how = containers.exit_of(folder, running.attempt)
+                how = how or Ended(containers.LOST, self._node.clock.now(), known=False)
+                reason = "Completed" if how.code == 0 else "Error" if how.known else "ContainerStatusUnknown"
+                words = self._last_words(name, running.attempt, how)
+                self._states[name] = replace(state, past=Past(how.code, running.started, how.at, reason, words))
+                self._node.groups.remove(self._group(name))
+                continue
+            self._states[name] = state
+            _log.info("adopted", extra={"fields": {"pod": f"{self.namespace}/{self.name}", "container": name}})
+            self._node.introduce_again(self._pod, running)
+            self._watch(name, container, self._adopted_plan(name, running))
 
-    def _say(self, *, reason: str, message: str, now: Instant | None = None) -> None:
-        """Show every container that has not started as waiting for `reason`."""
+    def _adopted_plan(self, name: str, running: Running) -> sandbox.Plan:
+        """Return a plan that is enough to run probes in a container that runs already."""
+        spec = {**self._specs[name], "volumeMounts": ()}
+        return sandbox.plan(
+            self._node.host,
+            self._pod,
+            spec,
+            environment=self._node.environment(self._pod, self.ip),
+            volumes={},
+            socket_folder="",
+            devices=(),
+            base=self.base,
+            cgroups=self._node.groups.join(self._group(name)),
+            folder=str(self._folder_of(name)),
+            attempt=running.attempt,
+        )
+
+    def _environment(self, spec: Mapping[str, Any]) -> dict[str, str]:
+        inside = self._node.host.isolation == "namespaces"
+        socket = sandbox.SOCKET if inside else f"{self._node.socket_folder(self.uid)}/agent.sock"
+        given = {**self._node.environment(self._pod, self.ip), "SPIFFE_ENDPOINT_SOCKET": f"unix://{socket}"}
+        return environment.environment(self._pod, spec, self.ip, given, self._node.find)
+
+    def _make_folder(self, folder: Path, attempt: int) -> None:
+        (folder / "root").mkdir(parents=True, exist_ok=True)
+        for number in range(attempt - _KEPT_LOGS + 1):
+            for stale in folder.glob(f"{number}.log*"):
+                stale.unlink(missing_ok=True)
+        last_words = folder / "termination-log"
+        last_words.write_bytes(b"")
+        last_words.chmod(0o666)
+        if self._node.host.is_root:
+            os.chown(last_words, self.base, self.base)
+
+    def _write(self, now: Instant) -> None:
+        if podplan.is_settled(self._pod):
+            return
+        fresh = podstatus.status(self._pod, self._known(), now)
+        old = self._pod.get("status") or {}
+        mark = (fresh, self._pod["metadata"].get("resourceVersion"))
+        if mark != self._written and any(old.get(name) != value for name, value in fresh.items()):
+            self._node.write_status(self._pod, fresh)
+            self._written = mark
+
+    def _waiting(self, container: str, reason: str, message: str) -> None:
+        """Show a container, or all, as waiting for `reason`."""
         with self._lock:
             for name, state in self._states.items():
-                if state.started is None:
+                if state.started is None and container in ("", name):
                     self._states[name] = replace(state, reason=reason, message=message)
+
+    def _last_words(self, name: str, attempt: int, how: Ended) -> str:
+        """Return what the container left in its termination log; else, when it broke, the end of its log."""
+        folder = self._folder_of(name)
         try:
-            self._write(now if now is not None else self._node.clock.now())
-        except WharfingerError as error:
-            _log.warning("status", extra={"fields": {"pod": self.name, "error": str(error)}})
+            with (folder / "termination-log").open("rb") as told:
+                words = told.read(_WORDS_BYTES).decode("utf-8", "replace").strip()
+        except OSError:
+            words = ""
+        fall_back = self._specs[name].get("terminationMessagePolicy") == "FallbackToLogsOnError" and how.code != 0
+        if words or not (fall_back or how.code in (125, 126, 127)):
+            return words
+        return containers.last_line(folder / f"{attempt}.log")
 
-    def _all(self) -> list[ContainerState]:
-        with self._lock:
-            return list(self._states.values())
+    def _folder_of(self, container: str) -> Path:
+        return self.folder / "containers" / container
 
-    def _all_ready(self) -> bool:
-        return all(state.ready for state in self._all())
-
-    def _policy(self) -> str:
-        return str(self._seen["spec"].get("restartPolicy", "Always"))
-
-    def _last_words(self, name: str, code: int) -> str:
-        """Return what the container wrote to /dev/termination-log, else why it could not be started."""
-        folder = self.folder / name
-        try:
-            with (folder / _LAST_WORDS).open("rb") as told:
-                words = told.read(4096).decode("utf-8", "replace").strip()
-            if words or code not in (125, 126, 127):
-                return words
-            return (folder / "log").read_text(errors="replace").strip().splitlines()[-1][:500]
-        except (OSError, IndexError):
-            return ""
+    def _group(self, container: str) -> str:
+        return f"{self.uid}_{container}"
 
 
-def _ready(probe: Mapping[str, Any], container: Mapping[str, Any], ip: str) -> tuple[bool, str]:
-    """Return whether a readiness probe passes, and why not. Kinds: tcpSocket, httpGet (a connection is enough)."""
-    told = probe.get("tcpSocket") or probe.get("httpGet")
-    if told is None:
-        return True, ""
-    port = told["port"]
-    if isinstance(port, str):
-        named = {p.get("name"): p["containerPort"] for p in container.get("ports") or ()}
-        port = named.get(port, 0)
-    host = told.get("host") or ip
+def write_home(folder: Path, ip: str, base: int) -> None:
+    """Remember a pod's address and users, for a node that is started again while the pod runs."""
+    path = folder / "pod.json"
+    path.with_suffix(".new").write_text(json.dumps({"ip": ip, "base": base}))
+    path.with_suffix(".new").replace(path)
+
+
+def read_home(folder: Path) -> tuple[str, int] | None:
+    """Return the address and users of a pod that was here before."""
     try:
-        with socket.create_connection((host, int(port)), timeout=probe.get("timeoutSeconds", 1)):
-            return True, ""
-    except OSError as error:
-        return False, f"nothing listens on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
+        told = json.loads((folder / "pod.json").read_bytes())
+        return str(told["ip"]), int(told["base"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
