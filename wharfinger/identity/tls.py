@@ -67,9 +67,7 @@ class _LiveContext(ssl.SSLContext):
     def __new__(cls, source: SvidSource, protocol: int, *_: object) -> _LiveContext:
         return super().__new__(cls, protocol)
 
-    def __init__(
-        self, source: SvidSource, protocol: int, mode: ssl.VerifyMode, expect: Expect, clock: Clock
-    ) -> None:
+    def __init__(self, source: SvidSource, protocol: int, mode: ssl.VerifyMode, expect: Expect, clock: Clock) -> None:
         self.check_hostname = False
         self.verify_mode = mode
         self._source = source
