@@ -29,12 +29,50 @@ class Endpoint:
     namespace: str = "default"
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a kubeconfig holds for mTLS, in PEM: the servers' authorities, the client's chain (leaf first), its key."""
+
+    authorities: bytes
+    certificates: bytes
+    key: bytes
+
+
 def from_kubeconfig(path: Path, context: str = "") -> Endpoint:
     """Return the endpoint that `context` (default: the current one) of a kubeconfig names.
 
     Reads certificate-authority, client-certificate, client-key (inline or files) and token. Raises `HostUnfit` when the
     file cannot be read, `Invalid` naming the field that is wrong.
     """
+    told, cluster, user = _chosen(path, context)
+    try:
+        server = urlsplit(str(cluster["server"]))
+        port = server.port or (443 if server.scheme == "https" else 80)
+    except (KeyError, ValueError) as error:
+        raise Invalid(f"kubeconfig {path}: expected field {excerpt(str(error))}") from error
+    tls = _context(path, cluster, user) if server.scheme == "https" else None
+    token = user.get("token")
+    return Endpoint(
+        server.hostname or "127.0.0.1",
+        port,
+        tls,
+        (lambda: str(token)) if token else None,
+        told.get("namespace", "default"),
+    )
+
+
+def credentials(path: Path, context: str = "") -> Credentials:
+    """Return the certificates and the key that `context` of a kubeconfig names; raises as `from_kubeconfig`."""
+    _, cluster, user = _chosen(path, context)
+    return Credentials(
+        _bytes(path, cluster, "certificate-authority"),
+        _bytes(path, user, "client-certificate"),
+        _bytes(path, user, "client-key"),
+    )
+
+
+def _chosen(path: Path, context: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the context, the cluster and the user that `context` names."""
     import yaml
 
     try:
@@ -52,19 +90,9 @@ def from_kubeconfig(path: Path, context: str = "") -> Endpoint:
         told = _named(config["contexts"], wanted, "contexts")["context"]
         cluster = _named(config["clusters"], told["cluster"], "clusters")["cluster"]
         user = _named(config["users"], told["user"], "users")["user"]
-        server = urlsplit(str(cluster["server"]))
-        port = server.port or (443 if server.scheme == "https" else 80)
-    except (KeyError, TypeError, ValueError) as error:
+        return told, cluster, user
+    except (KeyError, TypeError) as error:
         raise Invalid(f"kubeconfig {path}: expected field {excerpt(str(error))}") from error
-    tls = _context(path, cluster, user) if server.scheme == "https" else None
-    token = user.get("token")
-    return Endpoint(
-        server.hostname or "127.0.0.1",
-        port,
-        tls,
-        (lambda: str(token)) if token else None,
-        told.get("namespace", "default"),
-    )
 
 
 def _named(entries: list[dict[str, Any]], name: str, where: str) -> dict[str, Any]:
