@@ -1,22 +1,49 @@
 """Answers on their way out: every channel of every choice through its own filter, whole or streamed.
 
-A channel is what a client joins to one text: content, reasoning, refusal, the arguments of one tool call. Log
-probabilities repeat the text token by token; where a guard looks at the output they are left out. What is held back
-when a stream ends goes out in a last delta of the channel, before its choice's finish reason.
+A channel is what a client joins to one text: content, reasoning, refusal, the arguments of one tool call, and any
+other text that a server may come to put into a choice. Log probabilities and token numbers repeat the text; where a
+guard looks at the output they are left out, and so is every field that the API does not know. What is held back when a
+stream ends goes out in a last delta of the channel, before its choice's finish reason.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import orjson
 
 from wharfinger.core.errors import Unavailable
-from wharfinger.inference.guards import StreamFilter
+from wharfinger.inference.scanner import StreamFilter
 
-_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
+CONTENT_FILTER: Final = "content_filter"
+"""The finish reason of an answer that a guard ended (OpenAI API, chat completion object)."""
 _DONE: Final = b"[DONE]"
-Filter = Callable[[], StreamFilter]
+_EVENT_NAMES: Final = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier"}
+)
+_CHOICE_NAMES: Final = frozenset({"index", "delta", "message", "text", "finish_reason"})
+_NO_TEXT: Final = frozenset({"index", "finish_reason", "role", "id", "type"})
+_AT_ONCE: Final = frozenset({"name"})
+"""Texts that come whole in one event and are not joined."""
+Filter: TypeAlias = Callable[[], StreamFilter]
+_Path: TypeAlias = tuple[str | int, ...]
+_Channel: TypeAlias = tuple[int, _Path]
+
+
+@dataclass(slots=True)
+class Found:
+    """What guards found in an answer: the names in order, and the one that ended it."""
+
+    names: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+    def add(self, channel: StreamFilter) -> None:
+        """Take over what one channel's filter found."""
+        self.names += [finding.detector for finding in channel.findings]
+        self.stopped = self.stopped or channel.stopped
 
 
 class EventSplitter:
@@ -78,45 +105,45 @@ class Usage:
             self.said = True
 
 
-def filter_whole(body: dict[str, Any], make: Filter | None, usage: Usage) -> list[str]:
-    """Mask every channel of a whole answer in place; read its usage. Returns what was found."""
+def filter_whole(body: dict[str, Any], make: Filter | None, usage: Usage) -> Found:
+    """Filter every channel of a whole answer in place and read its usage."""
     usage.read(body.get("usage"))
-    found: list[str] = []
+    told = Found()
+    if make is None:
+        return told
+    _keep(body, _EVENT_NAMES)
     for choice in body.get("choices") or ():
-        if make is None:
-            continue
-        choice.pop("logprobs", None)
-        message = choice.get("message")
-        holders: list[tuple[Any, str]] = [(choice, "text")]
-        if isinstance(message, dict):
-            holders += [(message, name) for name in _TEXTS]
-            for call in message.get("tool_calls") or ():
-                if isinstance(call.get("function"), dict):
-                    holders.append((call["function"], "arguments"))
-        for holder, name in holders:
-            if isinstance(holder.get(name), str):
-                one = make()
-                holder[name] = one.feed(holder[name]) + one.finish()
-                found += one.found
-    return found
+        _keep(choice, _CHOICE_NAMES)
+        for holder, key, _ in _texts(choice):
+            one = make()
+            holder[key] = one.feed(holder[key], final=True)
+            told.add(one)
+            if one.stopped:
+                choice["finish_reason"] = CONTENT_FILTER
+    return told
 
 
 class Stream:
-    """The filter of one streamed answer: event data in, the bytes to send out."""
+    """The filter of one streamed answer: event data in, the bytes to send out.
 
-    def __init__(self, make: Filter | None, usage: Usage, *, wants_usage: bool, decision: str) -> None:
+    A finding that is denied ends the answer: its choice's finish reason is `content_filter`, and nothing follows.
+    """
+
+    def __init__(self, make: Filter | None, usage: Usage, *, wants_usage: bool) -> None:
         self._make = make
         self._usage = usage
         self._wants_usage = wants_usage
-        self._decision = decision
-        self._channels: dict[tuple[int, str, int], StreamFilter] = {}
+        self._channels: dict[_Channel, StreamFilter] = {}
         self._last: dict[str, Any] = {}
         self.done = False
 
     @property
-    def found(self) -> list[str]:
-        """Return what was masked so far."""
-        return [name for channel in self._channels.values() for name in channel.found]
+    def told(self) -> Found:
+        """Return what was found so far."""
+        told = Found()
+        for channel in self._channels.values():
+            told.add(channel)
+        return told
 
     def take(self, data: bytes) -> bytes:
         """Return what one event becomes. Raises `Unavailable` when it is not what the API streams."""
@@ -124,31 +151,31 @@ class Stream:
             return b""
         if data == _DONE:
             return self.finish()
-        try:
-            event = json.loads(data)
-        except ValueError as error:
-            raise Unavailable("the model's server sent an event that is not JSON") from error
-        if not isinstance(event, dict):
-            raise Unavailable("the model's server sent an event that is not an object")
+        event = read_json(data, "an event")
         if "error" in event:
             raise Unavailable("the model's server failed in the middle of its answer")
         self._usage.read(event.get("usage"))
         choices = event.get("choices") or []
+        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+            raise Unavailable("the model's server sent an event whose choices are not objects")
+        if self._make is not None:
+            _keep(event, _EVENT_NAMES)
         if not choices and "usage" in event:
             return self._tail() + (_event(event) if self._wants_usage else b"")
         self._last = {name: value for name, value in event.items() if name not in ("choices", "usage")}
-        ended = b""
+        ended, stopped = b"", False
         for choice in choices:
             self._usage.pieces += 1
             if self._make is None:
                 continue
-            choice.pop("logprobs", None)
-            self._mask(choice)
-            if choice.get("finish_reason"):
-                ended += self._flush(int(choice.get("index") or 0))
+            _keep(choice, _CHOICE_NAMES)
+            if self._filter(choice):
+                choice["finish_reason"], stopped = CONTENT_FILTER, True
+            elif choice.get("finish_reason"):
+                ended += self._flush(_index(choice))
         if not self._wants_usage:
             event.pop("usage", None)
-        return ended + _event(event)
+        return ended + _event(event) + (self.finish() if stopped else b"")
 
     def finish(self) -> bytes:
         """Return what is held back and the end mark."""
@@ -158,45 +185,94 @@ class Stream:
     def _tail(self) -> bytes:
         return b"".join(self._flush(index) for index in sorted({key[0] for key in self._channels}))
 
-    def _mask(self, choice: dict[str, Any]) -> None:
-        index = int(choice.get("index") or 0)
-        if isinstance(choice.get("text"), str):
-            choice["text"] = self._channel(index, "text", 0).feed(choice["text"])
-        delta = choice.get("delta")
-        if not isinstance(delta, dict):
-            return
-        for name in _TEXTS:
-            if isinstance(delta.get(name), str):
-                delta[name] = self._channel(index, name, 0).feed(delta[name])
-        for call in delta.get("tool_calls") or ():
-            function = call.get("function") if isinstance(call, dict) else None
-            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-                channel = self._channel(index, "arguments", int(call.get("index") or 0))
-                function["arguments"] = channel.feed(function["arguments"])
+    def _filter(self, choice: dict[str, Any]) -> bool:
+        """Filter the choice's texts in place; return whether one of them was stopped."""
+        stopped = False
+        for holder, key, path in _texts(choice):
+            channel = self._channel((_index(choice), path))
+            holder[key] = channel.feed(holder[key], final=key in _AT_ONCE)
+            stopped = stopped or bool(channel.stopped)
+        return stopped
 
-    def _channel(self, choice: int, name: str, call: int) -> StreamFilter:
+    def _channel(self, key: _Channel) -> StreamFilter:
         assert self._make is not None
-        key = (choice, name, call)
         if key not in self._channels:
             self._channels[key] = self._make()
         return self._channels[key]
 
     def _flush(self, choice: int) -> bytes:
         made = b""
-        for (index, name, call), channel in self._channels.items():
+        for (index, path), channel in self._channels.items():
             if index != choice or not channel.held:
                 continue
-            rest = channel.finish()
-            shown: dict[str, Any] = {"index": index, "finish_reason": None}
-            if name == "text":
-                shown["text"] = rest
-            elif name == "arguments":
-                shown["delta"] = {"tool_calls": [{"index": call, "function": {"arguments": rest}}]}
-            else:
-                shown["delta"] = {name: rest}
+            shown = {"index": index, **_nested(path, channel.finish()), "finish_reason": None}
             made += _event({**self._last, "choices": [shown]})
         return made
 
 
+def read_json(data: bytes, what: str) -> dict[str, Any]:
+    """Return the object that the model's server sent as `what`. Raises `Unavailable`."""
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        try:  # lone surrogates, which json takes
+            value = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise Unavailable(f"the model's server sent {what} that is not JSON") from error
+    if not isinstance(value, dict):
+        raise Unavailable(f"the model's server sent {what} that is not an object")
+    return value
+
+
+def write_json(value: dict[str, Any]) -> bytes:
+    """Return `value` as compact JSON."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def _texts(choice: dict[str, Any]) -> list[tuple[Any, Any, _Path]]:
+    """Return every text of a choice that a client may join to one: its holder, its key there and its path."""
+    found: list[tuple[Any, Any, _Path]] = []
+    waiting: list[tuple[Any, _Path]] = [(choice, ())]
+    while waiting:
+        holder, path = waiting.pop()
+        if isinstance(holder, dict):
+            entries: Iterable[tuple[Any, Any, _Path]] = (
+                (key, value, (*path, key)) for key, value in holder.items() if key not in _NO_TEXT
+            )
+        else:
+            entries = ((at, value, (*path, _index(value, at))) for at, value in enumerate(holder))
+        for key, value, below in entries:
+            if isinstance(value, str):
+                if value:
+                    found.append((holder, key, below))
+            elif isinstance(value, dict | list):
+                waiting.append((value, below))
+    return found
+
+
+def _nested(path: _Path, value: Any) -> dict[str, Any]:
+    """Return the object that holds `value` at `path`; a number there is the index of an object in a list."""
+    for step in reversed(path):
+        if isinstance(step, int):
+            value = [{"index": step, **value} if isinstance(value, dict) else value]
+        else:
+            value = {step: value}
+    made: dict[str, Any] = value
+    return made
+
+
+def _index(value: Any, otherwise: int = 0) -> int:
+    told = value.get("index") if isinstance(value, dict) else None
+    return told if isinstance(told, int) else otherwise
+
+
+def _keep(value: Any, names: frozenset[str]) -> None:
+    for name in [name for name in value if name not in names]:
+        del value[name]
+
+
 def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + write_json(value) + b"\n\n"

@@ -14,7 +14,7 @@ import ipaddress
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -56,9 +56,9 @@ def entropy(text: str) -> float:
 
 
 def luhn(text: str) -> int:
-    """Accept digits that pass the Luhn check (ISO/IEC 7812-1), 13 to 19 of them, not nearly all alike."""
+    """Accept digits that pass the Luhn check (ISO/IEC 7812-1), 13 to 19 of them, not all alike."""
     digits = [int(c) for c in text if c.isdigit()]
-    if not 13 <= len(digits) <= 19 or len(set(digits)) < 3:
+    if not 13 <= len(digits) <= 19 or len(set(digits)) < 2:
         return 0
     doubled = [d if i % 2 == 0 else (d * 2 - 9 if d > 4 else d * 2) for i, d in enumerate(reversed(digits))]
     return len(text) if sum(doubled) % 10 == 0 else 0
@@ -327,4 +327,4 @@ PII: Final[tuple[Shape, ...]] = (
     ),
 )  # fmt: skip
 
-FAMILIES: Final = {"secrets": SECRETS, "pii": PII}
+FAMILIES: Final[Mapping[Family, tuple[Shape, ...]]] = {"secrets": SECRETS, "pii": PII}

@@ -27,9 +27,10 @@ from wharfinger.core.clock import MILLISECOND, Clock
 from wharfinger.core.errors import Denied, Invalid, NotFound, Throttled, Unauthenticated, Unavailable, WharfingerError
 from wharfinger.inference import guards, limits, routing
 from wharfinger.inference.accounts import account_of, settle
-from wharfinger.inference.answers import EventSplitter, Stream, Usage, filter_whole
+from wharfinger.inference.answers import EventSplitter, Found, Stream, Usage, filter_whole, read_json, write_json
 from wharfinger.inference.chat import Ask, error_object, parse_ask
 from wharfinger.inference.http1 import Headers, Reply, Request
+from wharfinger.inference.scanner import StreamFilter
 from wharfinger.inference.upstream import Answer, Pool, head_of
 from wharfinger.policy.decision import Decision, Verdict
 from wharfinger.policy.doorkeeper import Doorkeeper
@@ -200,7 +201,7 @@ class Gateway:
         denying = guards.families(service.rules.prompt, "Deny")
         if denying:
             scan = guards.scanner(denying)
-            found = sorted({f.detector for text in ask.texts() for f in scan.find(text)})
+            found = sorted({finding.detector for text in ask.texts() for finding in scan.find(text)})
             if found:
                 for name in found:
                     MASKED.labels(name).inc()
@@ -210,7 +211,7 @@ class Gateway:
         masking = guards.families(service.rules.prompt, "Mask")
         if masking:
             scan = guards.scanner(masking)
-            ask.rewrite(lambda text: guards.mask(text, scan.find(text)))
+            ask.rewrite(lambda text: guards.mask(text, scan))
         who = caller if service.salt_by_caller else service.tenant
         ask.body["cache_salt"] = hashlib.blake2b(who.encode(), key=self._salt_key, digest_size=16).hexdigest()
 
@@ -277,7 +278,7 @@ class Gateway:
 
     async def _stream(self, underway: _Underway, answer: Answer, reply: Reply) -> None:
         make = self._output_filter(underway.service)
-        stream = Stream(make, underway.usage, wants_usage=underway.ask.wants_usage, decision=underway.decision.id)
+        stream = Stream(make, underway.usage, wants_usage=underway.ask.wants_usage)
         splitter = EventSplitter()
         reply.start(200, self._headers(underway, b"text/event-stream; charset=utf-8"))
         try:
@@ -289,23 +290,24 @@ class Gateway:
             await reply.write(rest if stream.done else rest + stream.finish())
             reply.finish()
         finally:
-            for name in stream.found:
-                MASKED.labels(name).inc()
+            await self._tell_found(underway, stream.told)
 
     async def _whole(self, underway: _Underway, answer: Answer, reply: Reply) -> None:
         data = b"".join([chunk async for chunk in answer.chunks(BETWEEN_BYTES_SECONDS)])
         if answer.status != 200:
             raise Unavailable(f"the model's server answered {answer.status}")
-        try:
-            body = json.loads(data)
-        except ValueError as error:
-            raise Unavailable("the model's server answered something that is not JSON") from error
-        if not isinstance(body, dict):
-            raise Unavailable("the model's server answered something that is not an object")
+        body = read_json(data, "an answer")
         self._first_token(underway)
-        for name in filter_whole(body, self._output_filter(underway.service), underway.usage):
+        await self._tell_found(underway, filter_whole(body, self._output_filter(underway.service), underway.usage))
+        reply.send(200, self._headers(underway, b"application/json"), write_json(body))
+
+    async def _tell_found(self, underway: _Underway, told: Found) -> None:
+        """Count what the guards found, and record that one of them ended the answer."""
+        for name in told.names:
             MASKED.labels(name).inc()
-        reply.send(200, self._headers(underway, b"application/json"), json.dumps(body, ensure_ascii=False).encode())
+        if told.stopped:
+            verdict = Verdict(False, f"the answer held what must not come out: {told.stopped}", "guard")
+            await self._record(underway.service, verdict, underway.caller, "stream")
 
     def _upstream_request(
         self, request: Request, underway: _Underway
@@ -335,12 +337,12 @@ class Gateway:
         head = head_of("POST", path, url.netloc, headers, len(data))
         return host, url.port or (443 if context else 80), context, head, data
 
-    def _output_filter(self, service: routing.Service) -> Callable[[], guards.StreamFilter] | None:
+    def _output_filter(self, service: routing.Service) -> Callable[[], StreamFilter] | None:
         watched = guards.families(service.rules.output, "Mask", "Deny")
         if not watched:
             return None
-        scan = guards.scanner(watched)
-        return lambda: guards.StreamFilter(scan)
+        scan, denied = guards.scanner(watched), guards.families(service.rules.output, "Deny")
+        return lambda: StreamFilter(scan, denied)
 
     def _headers(self, underway: _Underway, kind: bytes) -> Headers:
         return [

@@ -82,7 +82,7 @@ class Scanner:
     def live_from(self, buffer: bytes, at: int) -> int:
         """Return where the live end of `buffer` begins, at `at` or later."""
         match = self._live.search(buffer, at - 1)
-        live = len(buffer) if match is None else match.start() + 1
+        live: int = len(buffer) if match is None else match.start() + 1
         return min(live, self._named_live_from(buffer, at)) if self._named else live
 
     def next_shape(self, buffer: bytes, at: int, live: int) -> _Hit | None:
@@ -122,7 +122,7 @@ class Scanner:
     def _named_live_from(self, buffer: bytes, at: int) -> int:
         lead = max(0, at - detectors.GLUE_MOST - 12)
         while (match := _LEAD_LIVE.search(buffer, lead)) is not None:
-            start = match.start(1)
+            start: int = match.start(1)
             if start >= at and _is_named(buffer, match.start()):
                 return start
             lead = match.start() + 1
@@ -149,7 +149,7 @@ class StreamFilter:
 
     @property
     def held(self) -> int:
-        """How many bytes wait."""
+        """Return how many bytes wait."""
         return 0 if self.stopped else len(self._buffer) - self._at
 
     def feed(self, text: str, *, final: bool = False) -> str:
@@ -212,7 +212,9 @@ class StreamFilter:
             bound = at + _UNTIL_MOST - self._swallowed
             match = self._hit.until.search(buffer, max(0, at - _UNTIL_TAIL), min(len(buffer), bound))
             end = match.end() if match is not None else min(len(buffer), bound)
-            over = match is not None or end == bound or final
+            while end < len(buffer) and buffer[end] & 0xC0 == 0x80:  # never within a character
+                end += 1
+            over = match is not None or end >= bound or final
             self._swallowed += end - at
         self._move(end)
         last = self.findings[-1]
