@@ -165,18 +165,30 @@ class Client:
         subresource: str = "",
         manager: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> Object:
         """Patch an object; `kind` is the patch's media type (server-side apply: `APPLY`, with `manager`)."""
-        query = {"fieldManager": manager, "force": "true" if force else ""}
+        query = {
+            "fieldManager": manager, "force": "true" if force else "", "dryRun": "All" if dry_run else "",
+        }  # fmt: skip
         path = resource.path(namespace, name, subresource)
         return self._object("PATCH", path, body=patch, query=query, content_type=kind)
 
-    def apply(self, resource: Resource, body: Mapping[str, Any], *, manager: str, force: bool = False) -> Object:
+    def apply(
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        *,
+        manager: str,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Object:
         """Server-side apply `body` as `manager`. Raises `Conflict` naming the fields when others own them."""
         meta = body["metadata"]
         return self.patch(
-            resource, meta.get("namespace", ""), meta["name"], body, kind=APPLY, manager=manager, force=force
-        )
+            resource, meta.get("namespace", ""), meta["name"], body,
+            kind=APPLY, manager=manager, force=force, dry_run=dry_run,
+        )  # fmt: skip
 
     def delete(
         self,
