@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 import orjson
@@ -29,6 +30,8 @@ from wharfinger.local.api.store import DELETED, Event, Key, Store
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 1.0
 _AT_ONCE: Final = 200
+_TOGETHER: Final = 64
+"""Follow-ups that share a commit."""
 
 
 class Work(NamedTuple):
@@ -54,6 +57,7 @@ class Collector:
         self._namespaces = catalogue.named("namespaces").number
         self._ending: set[str] = set()
         self._waiting: dict[Work, None] = {}
+        self._doing: list[Work] = []
         self._wake = asyncio.Event()
 
     def notice(self, events: Sequence[Event]) -> None:
@@ -91,26 +95,33 @@ class Collector:
         going = self._store.deleting()
         self._ending.update(key.name for key in going if key.kind == self._namespaces)
         self._add(Work("going", key) for key in going)
-        self._add(Work("dependent", key) for key in self._store.orphaned(_AT_ONCE))
+        self._add(Work("dependent", key) for key in self._store.orphaned())
         while True:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            work = next(iter(self._waiting))
-            del self._waiting[work]
-            try:
-                await self._committer.run(partial(self._do, work))
-            except WharfingerError as error:
-                _log.warning(
-                    "follow-up failed, trying again", extra={"fields": {"work": str(work), "error": str(error)}}
-                )
-                self._waiting[work] = None
+            self._doing = list(islice(self._waiting, _TOGETHER))
+            for work in self._doing:
+                del self._waiting[work]
+            failed = [work for work in await asyncio.gather(*map(self._try, self._doing)) if work is not None]
+            self._doing = []
+            if failed:
+                self._add(failed)
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _try(self, work: Work) -> Work | None:
+        """Do `work`; return it when it has to be tried again."""
+        try:
+            await self._committer.run(partial(self._do, work))
+        except WharfingerError as error:
+            _log.warning("follow-up failed, trying again", extra={"fields": {"work": str(work), "error": str(error)}})
+            return work
+        return None
 
     async def settle(self) -> None:
         """Wait until nothing is left to follow up (for tests and for the end of a process)."""
-        while self._waiting:
-            await asyncio.sleep(0)
+        while self._waiting or self._doing:
+            await asyncio.sleep(0.001)
 
     def _do(self, work: Work, transaction: Transaction) -> None:
         if work.what == "uid":
@@ -118,8 +129,7 @@ class Collector:
             if found is not None:
                 self._going(transaction, *found)
                 return
-            for key in transaction.dependents(work.uid)[:_AT_ONCE]:
-                self._add([Work("dependent", key)])
+            self._add(Work("dependent", key) for key in transaction.dependents(work.uid))
             return
         assert work.key is not None
         held = transaction.get(work.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -12,7 +12,9 @@ from wharfinger.core.errors import Malformed, NotFound
 from wharfinger.kinds.builtin.behaviour import Behaviour, Builtin
 from wharfinger.kinds.kind import Column, Kind
 from wharfinger.kinds.structural import columns, schema
+from wharfinger.local.api.rules import Rules, compile_rules
 from wharfinger.local.merge import managed, openapi, strategic
+from wharfinger.local.merge.schema import Type
 
 NAME_COLUMN: Final = Column("Name", ".metadata.name")
 _OURS: Final = Behaviour(generation=True)
@@ -39,12 +41,17 @@ class Resource:
         return schema.compile_schema(self.kind.schema)
 
     @cached_property
+    def rules(self) -> Rules:
+        """Its validations in CEL."""
+        return Rules() if self.builtin else compile_rules(self.kind.schema)
+
+    @cached_property
     def shape(self) -> strategic.Shape:
         """How strategic patches merge its objects."""
         return strategic.compile_shape(self.kind.schema)
 
     @cached_property
-    def _type(self) -> openapi.Type:
+    def _type(self) -> Type:
         return openapi.compile_type(self.kind.schema)
 
     @cached_property
@@ -121,11 +128,17 @@ _FALSE_WHEN_ABSENT: Final = frozenset({"spec.unschedulable", "spec.hostNetwork"}
 class Catalogue:
     """Every resource that is served."""
 
-    def __init__(self, kinds: Iterable[Kind], builtins: Iterable[Builtin], number: Callable[[str], int]) -> None:
-        """Serve `builtins` and our own `kinds`; `number` gives a resource its number in the store."""
+    def __init__(
+        self,
+        kinds: Sequence[Kind],
+        builtins: Sequence[Builtin],
+        enrol: Callable[[Iterable[str]], Mapping[str, int]],
+    ) -> None:
+        """Serve `builtins` and our own `kinds`; `enrol` gives resources their numbers in the store."""
+        numbers = enrol([*(each.kind.resource for each in builtins), *(kind.resource for kind in kinds)])
         self.resources = tuple(
-            [Resource(each.kind, each.behaviour, number(each.kind.resource), builtin=True) for each in builtins]
-            + [Resource(kind, _OURS, number(kind.resource), builtin=False) for kind in kinds]
+            [Resource(each.kind, each.behaviour, numbers[each.kind.resource], builtin=True) for each in builtins]
+            + [Resource(kind, _OURS, numbers[kind.resource], builtin=False) for kind in kinds]
         )
         self._by_path = {(r.kind.group, r.kind.version, r.kind.plural): r for r in self.resources}
         self._by_number = {r.number: r for r in self.resources}

@@ -57,7 +57,7 @@ class ApiServer:
         self.store = Store(path, max_pages=max_pages)
         self.hub = Hub(self.store.rv)
         self.committer = Committer(self.store, self._publish)
-        self.catalogue = Catalogue(KINDS, BUILTINS, self.store.kind_id)
+        self.catalogue = Catalogue(KINDS, BUILTINS, self.store.enrol)
         self.tenants = Tenants(self.store, self.catalogue.named("tenants"))
         self.objects = Objects(self.catalogue, ids, admit)
         following = (self.catalogue, self.store, self.committer, self.objects, clock, who)

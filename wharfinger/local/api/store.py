@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,9 @@ RESTORE_LEAP = 1 << 20
 _CHECK_LIMIT = 64 * 1024 * 1024
 _BEFORE_COMMIT, _AFTER_COMMIT = failpoint.declare("objects.commit")
 _BEFORE_COPY, _AFTER_COPY = failpoint.declare("objects.backup")
+_BEFORE_SCHEMA, _AFTER_SCHEMA = failpoint.declare("objects.schema")
+_BEFORE_KINDS, _AFTER_KINDS = failpoint.declare("objects.kinds")
+_BEFORE_LEAP, _AFTER_LEAP = failpoint.declare("objects.leap")
 
 _TABLES = """
 CREATE TABLE versions(
@@ -152,14 +155,25 @@ class Store:
         self.writer.close()
         os.close(self._lock)
 
-    def kind_id(self, resource: str) -> int:
-        """Return the number of `resource` (`plural.group`) in this database, giving it one when it is new."""
-        if resource not in self._kinds:
+    def enrol(self, resources: Iterable[str]) -> dict[str, int]:
+        """Return the numbers of `resources` (`plural.group`) in this database, giving those that are new theirs.
+
+        Not while a transaction is open. Raises `HostUnfit` or `Corrupt`.
+        """
+        wanted = list(resources)
+        fresh = [(resource,) for resource in wanted if resource not in self._kinds]
+        if fresh:
+            failpoint.reached(_BEFORE_KINDS)
             with sqlite_errors(self.path):
-                self.writer.execute("INSERT INTO kinds(resource) VALUES (?)", (resource,))
-                (number,) = self.writer.execute("SELECT id FROM kinds WHERE resource=?", (resource,)).fetchone()
-            self._kinds[resource] = int(number)
-        return self._kinds[resource]
+                self.writer.execute("BEGIN IMMEDIATE")
+                try:
+                    self.writer.executemany("INSERT INTO kinds(resource) VALUES (?)", fresh)
+                    self.writer.execute("COMMIT")
+                finally:
+                    self.rollback()
+                self._kinds = dict(self.writer.execute("SELECT resource, id FROM kinds"))
+            failpoint.reached(_AFTER_KINDS)
+        return {resource: self._kinds[resource] for resource in wanted}
 
     # Reading: what is committed.
 
@@ -226,10 +240,10 @@ class Store:
         with sqlite_errors(self.path):
             return self.reader.execute("SELECT 1 FROM owners WHERE owner=? LIMIT 1", (owner,)).fetchone() is not None
 
-    def orphaned(self, limit: int) -> list[Key]:
-        """Return at most `limit` objects that name an owner which is not there."""
+    def orphaned(self) -> list[Key]:
+        """Return the objects that name an owner which is not there."""
         with sqlite_errors(self.path):
-            return [Key(*row) for row in self.reader.execute(_ORPHANED, (limit,))]
+            return [Key(*row) for row in self.reader.execute(_ORPHANED)]
 
     def unchanged_since(self, kind: int, rv: int, limit: int) -> list[Key]:
         """Return at most `limit` objects of `kind` that have not changed since resourceVersion `rv`."""
@@ -275,18 +289,20 @@ class Store:
 
     @staticmethod
     def _newest(connection: sqlite3.Connection) -> int:
-        (newest,) = connection.execute("SELECT max(rv) FROM versions").fetchone()
-        return int(newest or 0)
+        row = connection.execute("SELECT max(rv) FROM versions").fetchone()
+        return int(row[0] or 0)
 
     def _leap_if_copied(self) -> None:
         if not self._fact("copied"):
             return
+        failpoint.reached(_BEFORE_LEAP)
         self.writer.execute("BEGIN IMMEDIATE")
-        self.rv += RESTORE_LEAP
-        self.compact(self.rv)
+        leapt = self.rv + RESTORE_LEAP
+        self.compact(leapt)
         self.writer.execute("DELETE FROM facts WHERE name='copied'")
-        self.commit()
-        self.floor = self.rv
+        self.writer.execute("COMMIT")
+        self.floor = self.rv = leapt
+        failpoint.reached(_AFTER_LEAP)
 
 
 _GET = (
@@ -317,7 +333,7 @@ _FORGET_SUPERSEDED = (
 )
 _ORPHANED = (
     "SELECT DISTINCT kind, namespace, name FROM owners"
-    " WHERE NOT EXISTS (SELECT 1 FROM objects WHERE objects.uid=owners.owner) LIMIT ?"
+    " WHERE NOT EXISTS (SELECT 1 FROM objects WHERE objects.uid=owners.owner)"
 )
 
 
@@ -392,6 +408,8 @@ def _take_lock(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        # SQLite gives the files beside the database the mode of the database: nobody else's from the start.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise HostUnfit(f"{path.parent}: expected a writable directory, got: {error.strerror}") from error
     try:
@@ -413,11 +431,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0:
+        failpoint.reached(_BEFORE_SCHEMA)
         connection.executescript(
             f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id={APPLICATION_ID};"
             f" PRAGMA user_version={SCHEMA_VERSION}; COMMIT; PRAGMA wal_checkpoint(TRUNCATE);"
         )
-        path.chmod(0o600)
+        failpoint.reached(_AFTER_SCHEMA)
     elif path.stat().st_size <= _CHECK_LIMIT:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":

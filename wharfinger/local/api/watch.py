@@ -17,7 +17,7 @@ import orjson
 
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Gone, WharfingerError
-from wharfinger.local.api.faults import failure
+from wharfinger.local.api.faults import TooNew, failure
 from wharfinger.local.api.request import ListOptions, Selection
 from wharfinger.local.api.served import Resource
 from wharfinger.local.api.store import ADDED, DELETED, MODIFIED, Event, Store
@@ -184,8 +184,14 @@ class Hub:
 
 
 def check_start(store: Store, options: ListOptions) -> None:
-    """Raise `Gone` when a watch starts below the floor: what happened since is forgotten."""
+    """Raise `Gone` when a watch starts below the floor, where what happened since is forgotten.
+
+    Raises `TooNew` when it starts above what there is: the caller remembers another database.
+    """
     wanted = options.resource_version or 0
+    newest = store.newest()
+    if wanted > newest:
+        raise TooNew(f"Too large resource version: {wanted}, current: {newest}")
     if wanted and not options.initial_events and wanted < store.floor:
         raise Gone(f"too old resource version: {wanted} ({store.floor})")
 
