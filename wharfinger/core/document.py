@@ -18,6 +18,10 @@ Json: TypeAlias = Any
 MAX_DEPTH = 200
 
 
+class RepeatedName(Malformed):
+    """One object holds a name twice: readers would differ in which of the two they see."""
+
+
 def parse_json(data: bytes | str, *, limit: int = 3 * 1024 * 1024) -> Json:
     """Return the value that JSON `data` of at most `limit` bytes holds.
 
@@ -78,7 +82,7 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise Malformed(f"expected each name once in an object, got {excerpt(name)} twice")
+                raise RepeatedName(f"expected each name once in an object, got {excerpt(name)} twice")
             seen.add(name)
     return value
 

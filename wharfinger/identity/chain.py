@@ -48,7 +48,7 @@ def validate(
         raise UntrustedIdentity("unknown_authority", "expected an authority that vouches, the bundle holds none")
     verifier = (
         verification.PolicyBuilder()
-        .store(verification.Store(authorities))
+        .store(verification.Store(list(authorities)))
         .time(datetime_of(now).replace(tzinfo=None, microsecond=0))
         .max_chain_depth(MAX_DEPTH)
         .extension_policies(ca_policy=_CA, ee_policy=_ANY)

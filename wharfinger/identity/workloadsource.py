@@ -45,7 +45,7 @@ class WorkloadSource:
 
     @property
     def id(self) -> SpiffeId:
-        """This process's own SPIFFE ID; waits for the first SVID. Raises `Unavailable`."""
+        """The SPIFFE ID of this process; waits for the first SVID. Raises `Unavailable`."""
         return self.material().svid.id
 
     def material(self) -> Material:

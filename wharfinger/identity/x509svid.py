@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -35,6 +35,8 @@ MIN_RSA_BITS: Final = 2048
 """The weakest RSA key that is trusted."""
 
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
@@ -175,9 +177,7 @@ def check_signer(certificate: x509.Certificate) -> None:
         )
 
 
-def extension(
-    certificate: x509.Certificate, kind: type[x509.ExtensionTypeVar]
-) -> x509.Extension[x509.ExtensionTypeVar] | None:
+def extension(certificate: x509.Certificate, kind: type[Extension]) -> x509.Extension[Extension] | None:
     """Return the extension of `kind`, None when there is none; raises `BadIdentity` when any cannot be read."""
     try:
         return certificate.extensions.get_extension_for_class(kind)
