@@ -74,7 +74,7 @@ class Log:
         return self.base_url.partition("://")[2].rstrip("/")
 
     def note_key(self) -> VerifierKey:
-        """Return the log's key as a note key. Raises `Unverified` unless it is Ed25519 and the log's id is its digest."""
+        """Return the log's key as a note key. Raises `Unverified` unless it is Ed25519 and its digest the log's id."""
         raw = self.key.ed25519()
         if raw is None:
             raise Unverified(f"log {excerpt(self.base_url)}: expected an Ed25519 key")
