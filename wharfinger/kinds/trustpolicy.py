@@ -36,6 +36,9 @@ class TrustPolicySpec(Part, frozen=True, kw_only=True):
     minimum_isolation: Annotated[
         Literal["none", "namespaces"], says("How isolated the build steps must have been.")
     ] = "namespaces"
+    maximum_age_days: Annotated[
+        int | None, says("Oldest signature that counts, in days; absent: any age.", ge=1, le=36500)
+    ] = None
     require_screening: Annotated[
         bool,
         says("Demand a passing screening verdict (datasets; for models, of the datasets they were made from)."),
