@@ -9,6 +9,8 @@ import msgspec
 from wharfinger.kinds.kind import GROUP, VERSION, Column, Kind
 from wharfinger.kinds.schema import SET, Conditions, Name, Part, SpiffePattern, says, whole
 
+Days = Annotated[int, msgspec.Meta(ge=1, le=36500)]
+
 
 class TrustPolicySpec(Part, frozen=True, kw_only=True):
     """What an artifact must show. Every policy that applies must hold; with none that applies, nothing is admitted."""
@@ -36,9 +38,7 @@ class TrustPolicySpec(Part, frozen=True, kw_only=True):
     minimum_isolation: Annotated[
         Literal["none", "namespaces"], says("How isolated the build steps must have been.")
     ] = "namespaces"
-    maximum_age_days: Annotated[
-        int | None, says("Oldest signature that counts, in days; absent: any age.", ge=1, le=36500)
-    ] = None
+    maximum_age_days: Annotated[Days | None, says("Oldest signature that counts, in days; absent: any age.")] = None
     require_screening: Annotated[
         bool,
         says("Demand a passing screening verdict (datasets; for models, of the datasets they were made from)."),
