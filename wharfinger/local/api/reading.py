@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import random
 from collections.abc import AsyncIterator
 from typing import Final
@@ -13,7 +11,7 @@ import orjson
 
 from wharfinger.core.clock import Clock
 from wharfinger.core.document import Json
-from wharfinger.core.errors import Gone, Malformed, excerpt
+from wharfinger.core.errors import Gone, Malformed
 from wharfinger.local.api import answer, watch
 from wharfinger.local.api.answer import Answer, Stream
 from wharfinger.local.api.faults import TooNew, not_found
@@ -22,6 +20,7 @@ from wharfinger.local.api.request import ListOptions, Query, Target
 from wharfinger.local.api.served import Resource
 from wharfinger.local.api.store import Key, Store, Version
 from wharfinger.local.api.table import Include, include_of, partial, table
+from wharfinger.local.api.tokens import read_token, write_token
 from wharfinger.local.api.watch import Hub, View
 
 _SLICE: Final = 2000
@@ -223,21 +222,3 @@ def _head(resource: Resource, at: int) -> bytes:
 
 def _joined(resource: Resource, at: int, bodies: list[bytes]) -> bytes:
     return b"%s%s]}\n" % (_head(resource, at), b",".join(bodies))
-
-
-def write_token(at: int, after: tuple[str, str]) -> str:
-    """Return the token that continues a list at resourceVersion `at` after the key `after`."""
-    text = orjson.dumps({"v": "meta.k8s.io/v1", "rv": at, "start": list(after)})
-    return base64.urlsafe_b64encode(text).decode("ascii").rstrip("=")
-
-
-def read_token(token: str) -> tuple[int, tuple[str, str]]:
-    """Return what `write_token` wrote. Raises `Malformed` for any other text."""
-    try:
-        found = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        at, (namespace, name) = found["rv"], found["start"]
-    except (binascii.Error, ValueError, TypeError, KeyError) as error:
-        raise Malformed(f"continue key is not valid: {excerpt(token)}") from error
-    if type(at) is not int or not isinstance(namespace, str) or not isinstance(name, str) or at < 0:
-        raise Malformed(f"continue key is not valid: {excerpt(token)}")
-    return at, (namespace, name)

@@ -205,6 +205,9 @@ def delete_options(asked: Query, body: dict[str, object] | None) -> DeleteOption
     if not isinstance(preconditions, dict):
         problems.append(causes.type_invalid("preconditions", preconditions, "must be an object"))
         preconditions = {}
+    for name in ("uid", "resourceVersion"):
+        if not isinstance(preconditions.get(name), str | None):
+            problems.append(causes.type_invalid(f"preconditions.{name}", preconditions[name], "must be a string"))
     if problems:
         raise _invalid("DeleteOptions", problems)
     if orphan is not None:

@@ -99,9 +99,20 @@ class ApiServer:
                 call = Call(self._who, "create", target, resource, WriteOptions(), "wharfinger-api", self._clock.now())
                 self.objects.create(transaction, call, value)
 
+    def why_not_ready(self) -> str | None:
+        """Return why objects cannot be served now, None when they can: the port `identity.serve.Readiness`."""
+        if not self._tasks:
+            return "starting"
+        ended = [task for task in self._tasks if task.done()]
+        return "the follow-up of changes has ended" if ended else None
+
+    def end_watches(self) -> None:
+        """Cut every watch, and every one that begins from now on: what comes before the front end stops."""
+        self.hub.close()
+
     async def stop(self) -> None:
         """End watches and background work, finish what is being committed, close the database."""
-        self.hub.close()
+        self.end_watches()
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
