@@ -1,9 +1,9 @@
 """Verification at admission: does this artifact have the papers that the TrustPolicies demand?
 
-Pure. A shell hands in the artifact's OCI manifest and the bundles that refer to it; `read` authenticates the
-bundles once, `verify` judges them under every policy that applies and returns what it believed, or raises
-`Refused` with a reason in one word. A file's OCI digest is its sha256, so that the signed manifest of files is held
-against the OCI manifest without reading a byte of the files; whoever loads them checks them against that.
+Pure. A shell hands in the artifact, as its OCI manifest describes it, and the bundles that refer to it; `read`
+authenticates the bundles once, `verify` judges them under every policy that applies and returns what it believed, or
+raises `Refused` with a reason in one word. A layer's digest is its file's sha256, so that the signed manifest of files
+is held against the OCI manifest without reading a byte of the files; whoever loads them checks them against that.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wharfinger.core.clock import DAY, Instant, rfc3339
-from wharfinger.core.digests import check_sha256
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Malformed, Unverified, WharfingerError, excerpt
 from wharfinger.policy.grant import caller_matches
 from wharfinger.supply import dsse
 from wharfinger.supply import manifest as oms
+from wharfinger.supply.artifact import Artifact
 from wharfinger.supply.bundle import Bundle, Chain
-from wharfinger.supply.manifest import Entry, Manifest
+from wharfinger.supply.manifest import Manifest
 from wharfinger.supply.predicates import provenance as slsa
 from wharfinger.supply.predicates import screening
 from wharfinger.supply.predicates.provenance import ISOLATION, Provenance
 from wharfinger.supply.predicates.screening import Screening
-from wharfinger.supply.registry import oci
 from wharfinger.supply.signing import Signed, authenticate_bytes, certificate_names
 from wharfinger.supply.statement import Statement
 from wharfinger.supply.trustroot import TrustRoot
 
 MODEL: Final = "Model"
 DATASET: Final = "Dataset"
+_KINDS: Final[Mapping[str, str]] = {"model": MODEL, "dataset": DATASET}
 _SUFFIXES: Final[Mapping[str, str]] = {".safetensors": "safetensors"}
 _BESIDE: Final = (".json", ".jsonl", ".txt", ".md", ".model", ".jinja")
 """Suffixes of what may lie beside weights: configuration, vocabularies, texts. Everything else counts as weights."""
@@ -46,35 +46,6 @@ class Refused(Unverified):
     def __init__(self, reason: str, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """An artifact in the registry: its OCI `manifest` are the bytes that `digest` names."""
-
-    kind: str
-    repository: str
-    digest: str
-    manifest: bytes
-
-    def content(self) -> Manifest:
-        """Return the manifest of its files, each layer one file.
-
-        Raises `DigestMismatch` when the bytes are not those of the digest, `Malformed` when a layer has no title or the
-        titles are no paths, `Invalid` when there is no file.
-        """
-        check_sha256(self.manifest, self.digest, self.repository)
-        entries = []
-        for layer in oci.Manifest.parse(self.manifest).layers:
-            if layer == oci.NOTHING:
-                continue
-            path = layer.annotations.get(oci.TITLE)
-            if path is None:
-                raise Malformed(f"{self.repository}: expected a title on every layer, got none on {layer.digest}")
-            entries.append(Entry(oms.canonical_path(path), layer.digest[7:], size=layer.size))
-        made = oms.made(self.repository.rpartition("/")[2], entries, oms.WHOLE_FILES)
-        oms.check_entries(made.entries, made.serialization)
-        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +92,11 @@ def read(bundles: Iterable[bytes], trust: TrustRoot) -> Papers:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was believed: the files, their signature, and for models how they were made.
+    """What was believed: the signature over the files, and for models how they were made.
 
     `bundles` are the digests of every bundle that it rests on.
     """
 
-    content: Manifest
     signature: Signed
     provenance: tuple[Signed, Provenance] | None
     screenings: tuple[tuple[Signed, Screening], ...]
@@ -167,12 +137,12 @@ def verify(
 
     Raises `Refused`, `DigestMismatch` or `Malformed`.
     """
+    kind = _KINDS.get(artifact.kind)
     # (1)
-    if not policies:
+    if kind is None or not policies:
         raise Refused("NoTrustPolicy", f"no TrustPolicy speaks of this {artifact.kind}: nothing is admitted by default")
-    content = artifact.content()
     # (2)
-    signature = _signature(artifact, content, papers, policies, now)
+    signature = _signature(artifact, kind, papers, policies, now)
     used = [signature.bundle]
     made: tuple[Signed, Provenance] | None = None
     screenings: list[tuple[Signed, Screening]] = []
@@ -181,7 +151,7 @@ def verify(
         # (3)
         for predicate_type in spec.get("predicates") or ():
             used.append(_attested(artifact, papers, predicate_type, policy).bundle)
-        if artifact.kind == MODEL:
+        if kind == MODEL:
             # (4)
             made = _provenance(artifact, papers, policy) if _wants_provenance(spec) else made
             # (5)
@@ -189,22 +159,20 @@ def verify(
                 used.append(made[0].bundle)
                 _isolated(made[1], policy)
             # (6)
-            _formats(content, spec.get("formats") or ("safetensors",))
+            _formats(artifact.contents, spec.get("formats") or ("safetensors",))
         # (7)
         if spec.get("requireScreening", True):
-            found = _screened(artifact, content, papers, datasets, made, policy)
+            found = _screened(artifact, papers, datasets, made, policy)
             used += [signed.bundle for signed, _ in found]
             screenings += found
-    return Verified(content, signature, made, tuple(screenings), tuple(dict.fromkeys(used)))
+    return Verified(signature, made, tuple(screenings), tuple(dict.fromkeys(used)))
 
 
-def _signature(
-    artifact: Artifact, content: Manifest, papers: Papers, policies: Sequence[Policy], now: Instant
-) -> Signed:
+def _signature(artifact: Artifact, kind: str, papers: Papers, policies: Sequence[Policy], now: Instant) -> Signed:
     over_these, mismatch = [], ""
     for signed in papers.signatures():
         try:
-            oms.compare(signed.manifest, content)
+            oms.compare(signed.manifest, artifact.contents)
         except (Unverified, Malformed) as error:
             if all(_believed(signed.signer, p["spec"]["signers"]) for p in policies):
                 mismatch = mismatch or f"{signed.signer} signed other files: {error}"
@@ -222,7 +190,7 @@ def _signature(
             old = f"signed at {rfc3339(signed.at or 0)}, TrustPolicy {_name(late)} takes at most {days} days"
             continue
         return signed
-    stranger = "UnknownBuilder" if artifact.kind == MODEL else "UnknownSigner"
+    stranger = "UnknownBuilder" if kind == MODEL else "UnknownSigner"
     claims = [c for c in papers.claims if c.predicate_type in ("", oms.PREDICATE, oms.OLD_PREDICATE)]
     if old:
         raise Refused("SignatureTooOld", old)
@@ -236,7 +204,7 @@ def _signature(
         raise Refused("SignatureInvalid", f"the signature in the name of {claim.signer} does not hold: {claim.why}")
     raise Refused(
         "Unsigned",
-        f"{artifact.repository}@{artifact.digest} has no signature",
+        f"{artifact.reference} has no signature",
         hint="make it by a PipelineRun: the control plane signs what a run made",
     )
 
@@ -300,14 +268,13 @@ def _formats(content: Manifest, allowed: Sequence[str]) -> None:
 
 def _screened(
     artifact: Artifact,
-    content: Manifest,
     papers: Papers,
     datasets: Mapping[str, Papers],
     made: tuple[Signed, Provenance] | None,
     policy: Policy,
 ) -> list[tuple[Signed, Screening]]:
-    if artifact.kind == DATASET:
-        return [_passed(artifact.digest, papers, policy, content.digest)]
+    if artifact.kind == "dataset":
+        return [_passed(artifact.digest, papers, policy, artifact.contents.digest)]
     digests = made[1].digests(slsa.DATASET) if made is not None else []
     if not digests:
         raise Refused("NotScreened", "its provenance names no dataset, so none was screened")
