@@ -113,7 +113,7 @@ def unguessable(text: str) -> int:
     value = text.rstrip("=")
     digits = sum(c.isdigit() for c in value)
     letters = sum(c.isalpha() for c in value)
-    if not drawn(text) or not digits or entropy(text) < (3.0 if len(text) > 24 else 2.8):
+    if not digits or not drawn(text) or entropy(text) < (3.0 if len(text) > 24 else 2.8):
         return 0
     if "://" in value or value.startswith(("/", "./", "../", "~/")) or _FILE.search(value) or _WORDS.fullmatch(value):
         return 0
@@ -121,7 +121,9 @@ def unguessable(text: str) -> int:
 
 
 _FILE: Final = re.compile(r"\.(?:[a-z]{2,4}|keytab|json|yaml|html)$|\(|\$\{", re.IGNORECASE)
-_WORDS: Final = re.compile(r"(?:[A-Za-z]{3,}|[0-9]{1,4}|[A-Z][0-9]{1,3})(?:[_\-.:]+(?:[A-Za-z]{2,}|[A-Za-z]?[0-9]{1,4}))+")
+_WORDS: Final = re.compile(
+    r"(?:[A-Za-z]{3,}|[0-9]{1,4}|[A-Z][0-9]{1,3})(?:[_\-.:]+(?:[A-Za-z]{2,}|[A-Za-z]?[0-9]{1,4}))+"
+)
 
 NAME: Final = (
     r"(?i)([a-z0-9_.\-]{0,40}(?:key|token|secret|passw(?:or)?d|passwd|passphrase|pwd|credentials?|auth|authorization|bearer"

@@ -55,7 +55,8 @@ class Pattern:
     """A parsed pattern. `whole` matches it, `beginnings` its every prefix but the empty one, both in RE2's syntax.
 
     `first` are the bytes that a match can begin with, `last` those of the class that it ends with: a run of them that
-    goes on behind a match belongs to it.
+    goes on behind a match belongs to it. `longest` bounds a match in bytes, `spans_blanks` says whether one can hold
+    white space.
     """
 
     text: str
@@ -63,6 +64,8 @@ class Pattern:
     beginnings: str
     first: frozenset[int]
     last: frozenset[int]
+    longest: int
+    spans_blanks: bool
 
 
 def parse(text: str) -> Pattern:
@@ -73,7 +76,7 @@ def parse(text: str) -> Pattern:
     node = _Parser(text).parse()
     if _may_be_empty(node):
         raise Malformed(f"expected a pattern that matches at least one byte, got {excerpt(text)}")
-    return Pattern(text, _whole(node), _beginnings(node), _first(node), _last(node))
+    return Pattern(text, _whole(node), _beginnings(node), _first(node), _last(node), _longest(node), _spans(node))
 
 
 def members(pattern_class: str) -> frozenset[int]:
@@ -220,6 +223,28 @@ def _beginnings(node: _Node) -> str:
             if most == 1:
                 return _beginnings(item)
             return f"(?:(?:{_whole(item)}){{0,{most - 1}}}{_beginnings(item)})"
+
+
+def _longest(node: _Node) -> int:
+    match node:
+        case _Class():
+            return 1
+        case _Sequence(items):
+            return sum(map(_longest, items))
+        case _Choice(options):
+            return max(map(_longest, options))
+        case _Repeat(item, _, most):
+            return most * _longest(item)
+
+
+def _spans(node: _Node) -> bool:
+    match node:
+        case _Class(found):
+            return not found.isdisjoint(b" \t\r\n")
+        case _Sequence(items) | _Choice(items):
+            return any(map(_spans, items))
+        case _Repeat(item, _, _):
+            return _spans(item)
 
 
 def _first(node: _Node) -> frozenset[int]:

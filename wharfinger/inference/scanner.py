@@ -9,7 +9,8 @@ live end is decided before more text or the end has come. So how a text is cut c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,6 +59,29 @@ class _Compiled:
     until: Any
 
 
+class _Beginnings:
+    """What some shapes may begin as.
+
+    Asked forwards, from one place after the other: an automaton over all suffixes at once would meet a new set of
+    states with every byte of a random-looking text.
+    """
+
+    def __init__(self, shapes: Sequence[Shape]) -> None:
+        self._longest = max((shape.pattern.longest for shape in shapes), default=0)
+        self._first = re.compile(_class_of(frozenset().union(*(shape.pattern.first for shape in shapes))))
+        self._live = _compile("(?:" + "|".join(s.before + s.pattern.beginnings for s in shapes) + r")\z")
+
+    def live_from(self, buffer: bytes, at: int, otherwise: int) -> int:
+        """Return the first place from `at` on whose rest of `buffer` is a beginning, else `otherwise`, if nearer."""
+        at = max(at, len(buffer) - self._longest)
+        while (found := self._first.search(buffer, at, otherwise)) is not None:
+            at = found.start()
+            if self._live.match(buffer, at - 1) is not None:
+                return at
+            at += 1
+        return otherwise
+
+
 class Scanner:
     """The detectors of some families, compiled. Immutable: all streams share one."""
 
@@ -71,7 +95,8 @@ class Scanner:
             for byte in shape.pattern.first:
                 self._by_first.setdefault(byte, []).append(compiled)
         self._any = _compile("|".join(_expression(shape, group=False) for shape in shapes))
-        self._live = _compile("(?:" + "|".join(s.before + s.pattern.beginnings for s in shapes) + r")\z")
+        self._spanning = _Beginnings([shape for shape in shapes if shape.pattern.spans_blanks])
+        self._compact = _Beginnings([shape for shape in shapes if not shape.pattern.spans_blanks])
 
     def find(self, text: str) -> list[Finding]:
         """Return the findings in a whole `text`, in order."""
@@ -81,8 +106,9 @@ class Scanner:
 
     def live_from(self, buffer: bytes, at: int) -> int:
         """Return where the live end of `buffer` begins, at `at` or later."""
-        match = self._live.search(buffer, at - 1)
-        live: int = len(buffer) if match is None else match.start() + 1
+        blank = max(map(buffer.rfind, _BLANKS))
+        live = self._spanning.live_from(buffer, at, len(buffer))
+        live = self._compact.live_from(buffer, max(at, blank + 1), live)
         return min(live, self._named_live_from(buffer, at)) if self._named else live
 
     def next_shape(self, buffer: bytes, at: int, live: int) -> _Hit | None:
@@ -268,6 +294,10 @@ def _expression(shape: Shape, *, group: bool = True) -> str:
     return f"{shape.before}{value}" + (rf"(?:{shape.after}|\z)" if shape.after else "")
 
 
+def _class_of(found: frozenset[int]) -> bytes:
+    return b"[" + b"".join(b"\\x%02x" % byte for byte in sorted(found)) + b"]" if found else b"(?!)"
+
+
 def _compile(expression: str) -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
@@ -276,6 +306,7 @@ def _compile(expression: str) -> Any:
     return re2.compile(expression.encode("ascii"), options)
 
 
+_BLANKS: Final = (b" ", b"\n", b"\t", b"\r")
 _PUNCTUATION: Final = ".,:;!?*"
 _VALUE_BYTES: Final = frozenset(byte for byte in range(256) if _compile(detectors.VALUE).match(bytes([byte])))
 _NAME: Final = _compile(detectors.NAME)
@@ -283,6 +314,4 @@ _PRELUDE: Final = f"{detectors.SEPARATOR}{detectors.GLUE}{{0,{detectors.GLUE_MOS
 _LEAD: Final = _compile(
     f"{_PRELUDE}({detectors.VALUE_FIRST}{detectors.VALUE}{{{detectors.VALUE_LEAST - 1},{detectors.VALUE_MOST - 1}}})"
 )
-_LEAD_LIVE: Final = _compile(
-    f"{_PRELUDE}({detectors.VALUE_FIRST}{detectors.VALUE}{{0,{detectors.VALUE_MOST - 2}}})\\z"
-)
+_LEAD_LIVE: Final = _compile(f"{_PRELUDE}({detectors.VALUE_FIRST}{detectors.VALUE}{{0,{detectors.VALUE_MOST - 2}}})\\z")
