@@ -216,7 +216,9 @@ def _line(record: Mapping[str, Json]) -> bytes:
 
 
 def _segments(directory: Path) -> list[int]:
-    return sorted(int(path.stem) for path in directory.glob("*.log") if path.stem.isdigit())
+    """A pod writes its journal itself: what is no file there (a pipe, a link) is no segment."""
+    found = (path for path in directory.glob("*.log") if path.stem.isdigit())
+    return sorted(int(path.stem) for path in found if path.is_file() and not path.is_symlink())
 
 
 def _segment(directory: Path, number: int) -> Path:

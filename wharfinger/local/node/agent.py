@@ -21,6 +21,7 @@ from wharfinger.cluster.informer import Informers
 from wharfinger.core.clock import SECOND, Clock, Span
 from wharfinger.core.errors import Invalid, NotFound, WharfingerError
 from wharfinger.local.node import containers, podworker, sandbox, volumes
+from wharfinger.local.node.cargo import Artifacts
 from wharfinger.local.node.cgroups import Groups
 from wharfinger.local.node.containers import Running
 from wharfinger.local.node.devicedoor import DeviceDoor, Request, request_of
@@ -41,15 +42,15 @@ _log = logging.getLogger(__name__)
 class Issuer(Protocol):
     """Where pods are made known, so that their processes get their identity and nobody else does."""
 
-    def register(self, uid: str, spiffe_id: str, folder: Path, running: Running) -> None:
-        """Serve `spiffe_id` on a socket in `folder` to the processes of `running` alone. Raises `Unavailable`.
+    def register(self, uid: str, container: str, spiffe_id: str, folder: Path, running: Running) -> None:
+        """Serve `spiffe_id` on a socket in `folder` to the processes of `running`, a container of the pod, alone.
 
-        Even then it is remembered, and told as soon as the issuer can be reached.
+        Raises `Unavailable`; even then it is remembered, and told as soon as the issuer can be reached.
         """
         ...
 
     def unregister(self, uid: str) -> None:
-        """Serve nothing to that pod any more."""
+        """Serve nothing to the containers of that pod any more."""
         ...
 
 
@@ -72,10 +73,13 @@ class Writer(Protocol):
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the node keeps what is its own: `pods` for folders, `sockets` for identity sockets (their paths are short,
-    since a socket's may have 107 bytes); `name` tells this platform from others on the machine."""
+    since a socket's may have 107 bytes), `evidence` for pods' journals; `name` tells this platform from others on the
+    machine.
+    """
 
     pods: Path
     sockets: Path
+    evidence: Path
     name: str
 
 
@@ -96,6 +100,7 @@ class Agent:
         find: Callable[[str, str, str], Object | None],
         door: DeviceDoor,
         issuer: Issuer,
+        artifacts: Artifacts,
         clock: Clock,
         host: sandbox.Host,
         groups: Groups,
@@ -108,6 +113,7 @@ class Agent:
         self.groups = groups
         self.host = host
         self.guardian = guardian
+        self.artifacts = artifacts
         self.find = find
         self._place = place
         self._trust_domain = trust_domain
@@ -175,7 +181,9 @@ class Agent:
     def shown(self, pod: Object) -> Sequence[sandbox.ShownDevice]:
         """Return the device nodes that the pod sees."""
         opening = self._door.opening(pod["metadata"]["uid"])
-        return self._shown(pod["spec"].get("nodeName", ""), [n.path for n in opening.nodes] if opening else [])
+        return self._shown(
+            pod["spec"].get("nodeName", ""), [n.path for n in (*opening.nodes, *opening.shared)] if opening else []
+        )
 
     def environment(self, pod: Object, ip: str) -> dict[str, str]:
         """Return what the platform tells every container."""
@@ -196,19 +204,24 @@ class Agent:
             made["WHARF_DEVICE_NODES"] = ",".join(node.path for node in opening.nodes)
         return made
 
-    def socket_folder(self, uid: str) -> Path:
-        """Return the folder of the pod's identity socket."""
-        return self._place.sockets / uid.replace("-", "")[:16]
+    def journal_folder(self, uid: str) -> Path:
+        """Return the folder of the pod's own journal, beside those of the platform's parts."""
+        return self._place.evidence / f"pod-{uid}"
 
-    def introduce(self, pod: Object, running: Running) -> None:
-        """Make the pod's processes known to the issuer."""
+    def socket_folder(self, uid: str, container: str = "") -> Path:
+        """Return the folder of a container's identity socket, or of all the pod's."""
+        folder = self._place.sockets / uid.replace("-", "")[:16]
+        return folder / f"{zlib.crc32(container.encode()):08x}" if container else folder
+
+    def introduce(self, pod: Object, container: str, running: Running) -> None:
+        """Make a container's processes known to the issuer."""
         uid = pod["metadata"]["uid"]
-        self._issuer.register(uid, self.identity(pod), self.socket_folder(uid), running)
+        self._issuer.register(uid, container, self.identity(pod), self.socket_folder(uid, container), running)
 
-    def introduce_again(self, pod: Object, running: Running) -> None:
+    def introduce_again(self, pod: Object, container: str, running: Running) -> None:
         """Make processes known that run already, now or when the issuer is back."""
         with contextlib.suppress(WharfingerError):
-            self.introduce(pod, running)
+            self.introduce(pod, container, running)
 
     def forget(self, pod: Object) -> None:
         """Take back the pod's devices and identity."""

@@ -31,7 +31,8 @@ _TRIES: Final = 100
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a container may use: bytes of memory and thousandths of a CPU, 0 for no limit; a share of CPU when it is
-    scarce, in thousandths asked for; processes."""
+    scarce, in thousandths asked for; processes.
+    """
 
     memory: int = 0
     cpu: int = 0

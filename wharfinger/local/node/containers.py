@@ -7,6 +7,7 @@ between; nothing but the folder and the processes themselves is needed to go on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -17,14 +18,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from wharfinger.core.clock import Instant
 from wharfinger.core.errors import HostUnfit, Unavailable
 from wharfinger.local.node import launcher
-from wharfinger.local.node.sandbox import Host, Isolation, Plan
+from wharfinger.local.node.sandbox import Plan
 
 LAUNCHER: Final = Path(launcher.__file__)
 LOST: Final = 137
@@ -45,7 +46,8 @@ class Ended:
 @dataclass(frozen=True, slots=True)
 class Running:
     """A container's processes: the launcher's pid and start (in the kernel's ticks), the first process inside and the
-    inode of its pid namespace, both as the host sees them."""
+    inode of its pid namespace, both as the host sees them.
+    """
 
     attempt: int
     pid: int
@@ -65,6 +67,8 @@ class Container:
         self._pidfd = pidfd
         self._process = process
         self._over = threading.Event()
+        self._held = threading.Lock()
+        """Held while the descriptor is used: once closed, its number may be another container's."""
 
     def watch(self, ended: Callable[[Container, Ended], None]) -> None:
         """Call `ended` once, in a thread of its own, when every process of the container is gone."""
@@ -90,20 +94,25 @@ class Container:
     def destroy(self) -> None:
         """End the container even when its launcher does not answer; returns when it is gone."""
         self.kill()
-        if not _gone(self._pidfd, _PATIENCE):
+        if not self._gone():
             self._send(signal.SIGKILL)
-            _gone(self._pidfd, _PATIENCE)
+            self._gone()
 
     def close(self) -> None:
         """Forget the container, which has ended."""
         if self._over.wait(_PATIENCE):
-            os.close(self._pidfd)
+            with self._held:
+                os.close(self._pidfd)
+                self._pidfd = -1
 
     def _send(self, number: int) -> None:
-        try:
-            signal.pidfd_send_signal(self._pidfd, number)
-        except ProcessLookupError:
-            return
+        with self._held, contextlib.suppress(ProcessLookupError):
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def _gone(self) -> bool:
+        with self._held:
+            return self._pidfd < 0 or _gone(self._pidfd, _PATIENCE)
 
 
 def start(plan: Plan, guardian: int, introduce: Callable[[Running], None]) -> Container:
@@ -122,18 +131,21 @@ def start(plan: Plan, guardian: int, introduce: Callable[[Running], None]) -> Co
     finally:
         theirs.close()
     pidfd = os.pidfd_open(process.pid)
+    running = None
     try:
-        running = _told(ours)
-        introduce(running)
+        told = _told(ours)
+        introduce(told)
         ours.sendall(b"go")
-    except BaseException as error:
-        _end(pidfd, process)
-        if isinstance(error, OSError):
-            words = last_line(folder / f"{plan.attempt}.log") or "the launcher did not answer"
-            raise Unavailable(words.removeprefix("error: ")) from error
-        raise
+        running = told
+    except OSError:
+        running = None
     finally:
         ours.close()
+        if running is None:
+            _end(pidfd, process)
+    if running is None:
+        words = last_line(folder / f"{plan.attempt}.log") or "the launcher did not answer"
+        raise Unavailable(words.removeprefix("error: "))
     return Container(folder, running, pidfd, process)
 
 
@@ -197,34 +209,6 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     return lines[-1].split(" ", 3)[-1][:500] if lines else ""
-
-
-def isolation(folder: Path, host: Host, plan: Plan) -> tuple[Isolation, str]:
-    """Say how this host isolates pods, by running the container of `plan`, and why not better."""
-    if host.machine not in launcher.SYS_PIVOT_ROOT:
-        return "none", f"no sandbox for {host.machine}"
-    (folder / "root").mkdir(parents=True, exist_ok=True)
-    (folder / "termination-log").touch()
-    guardian = os.pidfd_open(os.getpid())
-    over = threading.Event()
-    found: list[Ended] = []
-
-    def ended(_: Container, how: Ended) -> None:
-        found.append(how)
-        over.set()
-
-    try:
-        container = start(replace(plan, isolation="namespaces"), guardian, lambda _: None)
-        container.watch(ended)
-        over.wait(_START_WITHIN)
-        container.destroy()
-    except (Unavailable, HostUnfit) as error:
-        return "none", error.message
-    finally:
-        os.close(guardian)
-    if found and found[0].code == 0:
-        return "namespaces", ""
-    return "none", last_line(folder / f"{plan.attempt}.log") or "the sandbox did not run"
 
 
 def _launch(mode: str, plan: Plan | Mapping[str, Any], *rest: int) -> subprocess.Popen[bytes]:

@@ -60,11 +60,15 @@ class Request:
 
 @dataclass(slots=True)
 class Opening:
-    """What the door opened to one pod. `groups` are the control groups that may open `nodes`."""
+    """What the door opened to one pod: `nodes` are its devices' own, `shared` those that other pods may need too.
+
+    `groups` are the control groups that may open them.
+    """
 
     request: Request
     uuids: tuple[str, ...] = ()
     nodes: tuple[DeviceNode, ...] = ()
+    shared: tuple[DeviceNode, ...] = ()
     groups: set[str] = field(default_factory=set)
 
 
@@ -144,7 +148,8 @@ class DeviceDoor:
             opening = self._open.get(uid)
             if opening is not None and opening.nodes:
                 opening.groups.add(group)
-                self._groups.open(group, [(node.major, node.minor) for node in opening.nodes])
+                nodes = (*opening.nodes, *opening.shared)
+                self._groups.open(group, [(node.major, node.minor) for node in nodes])
 
     def opening(self, uid: str) -> Opening | None:
         """Return what is open to a pod."""
@@ -182,8 +187,9 @@ class DeviceDoor:
         with self._lock:
             opening = self._open.pop(uid, None)
             self._refused.pop(uid, None)
+            kept = {name for other in self._open.values() for name in other.request.devices or ()}
         if opening is not None:
-            for name in opening.request.devices or ():
+            for name in set(opening.request.devices or ()) - kept:
                 self._silicon.release(name)
 
     def _opened(self, opening: Opening) -> Verdict:
@@ -202,7 +208,8 @@ class DeviceDoor:
         uuids = tuple(device.uuid for device in devices)
         verdict = self._judge_uuids(request, uuids, mine)
         nodes = tuple(dict.fromkeys(node for device in devices for node in device.nodes))
-        return verdict, Opening(request, uuids, nodes)
+        shared = tuple(dict.fromkeys(node for device in devices for node in device.shared))
+        return verdict, Opening(request, uuids, nodes, shared)
 
     def _judge_uuids(self, request: Request, uuids: Sequence[str], mine: Sequence[Object]) -> Verdict:
         """Return the first no, or yes; each use is judged and stored by itself."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 from wharfinger.core.clock import SECOND, Instant, Span, parse_rfc3339
 from wharfinger.local.node.podstatus import ContainerState, Known, backoff, phase, policy_of, restarts_again
 
-REVOKED_GRACE: Final[Span] = 2 * SECOND
+REVOKED_GRACE: Final[Span] = SECOND // 2
 """How long a pod whose grant is gone may take to end; its devices are closed already."""
 DEFAULT_GRACE: Final = 30
 
@@ -34,6 +34,8 @@ class Verb(StrEnum):
     """Count the pod as failed."""
     RELEASE = "release"
     """Give back what it holds: identity, control groups, devices."""
+    DELIVER = "deliver"
+    """Store what the pod left as an artifact."""
     FINALIZE = "finalize"
     """Let the pod object go, whose containers have ended."""
     ABANDON = "abandon"
@@ -99,6 +101,8 @@ def decide(view: View, now: Instant) -> tuple[Step, ...]:
         return (Step(Verb.ASK),)
     if not view.prepared:
         return (Step(Verb.PREPARE),)
+    if view.known.owes and view.known.main and all(state.succeeded for state in view.known.main):
+        return (Step(Verb.DELIVER),)
     return _start(view, policy, now)
 
 
@@ -135,10 +139,9 @@ def _start(view: View, policy: str, now: Instant) -> tuple[Step, ...]:
 def _due(states: Sequence[ContainerState], policy: str, now: Instant) -> tuple[Step, ...]:
     steps = []
     for state in states:
-        if state.past is not None:
-            if not restarts_again(policy, state.past.code) or now < state.past.finished + backoff(state.streak):
-                continue
-        steps.append(Step(Verb.START, state.name))
+        past = state.past
+        if past is None or (restarts_again(policy, past.code) and now >= past.finished + backoff(state.streak)):
+            steps.append(Step(Verb.START, state.name))
     return tuple(steps)
 
 

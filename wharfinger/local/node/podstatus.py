@@ -1,7 +1,8 @@
 """What a pod's status says, as kubelet writes it: phase, conditions and container statuses from what is known.
 
-Pure: containers' states in, status out. Phases, reasons and pauses are those of the Kubernetes pod lifecycle; the
-condition `wharfinger.io/Isolated` is ours: it says how the pod is kept apart, for provenance and TrustPolicies to read.
+Pure: containers' states in, status out. Phases, reasons and pauses are those of the Kubernetes pod lifecycle. Two
+conditions are ours: `wharfinger.io/Isolation` says how the pod is kept apart, for provenance and TrustPolicies to read,
+`wharfinger.io/Output` the digest of the artifact that a pipeline step left.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ FIRST_BACKOFF: Final[Span] = 10 * SECOND
 LONGEST_BACKOFF: Final[Span] = 300 * SECOND
 STEADY: Final[Span] = 10 * MINUTE
 """A run of this length ends a crash loop: the next pause is the first one again."""
-ISOLATED: Final = f"{GROUP}/Isolated"
+ISOLATION: Final = f"{GROUP}/Isolation"
+OUTPUT: Final = f"{GROUP}/Output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,20 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the node knows of a pod beside its object."""
+    """What the node knows of a pod beside its object.
+
+    `owes` says that what it writes is to be stored as an artifact once it has succeeded; `output` is that artifact's
+    digest then, `obstacle` why it is not stored yet.
+    """
 
     init: Sequence[ContainerState]
     main: Sequence[ContainerState]
     ip: str
     isolation: str
-    isolation_reason: str = ""
     failure: Failure | None = None
+    owes: bool = False
+    output: str = ""
+    obstacle: str = ""
 
 
 def backoff(streak: int) -> Span:
@@ -113,7 +121,9 @@ def phase(policy: str, known: Known) -> str:
             return "Failed" if broken else "Pending"
     over = [s.past.code for s in known.main if s.past is not None and not restarts_again(policy, s.past.code)]
     if known.main and len(over) == len(known.main):
-        return "Failed" if any(over) else "Succeeded"
+        if any(over):
+            return "Failed"
+        return "Running" if known.owes and not known.output else "Succeeded"
     return "Running" if any(s.started is not None for s in known.main) else "Pending"
 
 
@@ -178,11 +188,14 @@ def _conditions(pod: Mapping[str, Any], known: Known, now_in: str, now: Instant)
     words = "" if ready or why == "PodCompleted" else known.failure.message if known.failure else unready(known)
     isolated = known.isolation == "namespaces"
     set_now: Sequence[tuple[str, bool, str, str]] = (
-        (ISOLATED, isolated, "Namespaces" if isolated else "None", known.isolation_reason),
+        (ISOLATION, isolated, "Namespaces" if isolated else "None", "namespaces" if isolated else "none"),
         ("Initialized", begun, "" if begun else "ContainersNotInitialized", "" if begun else unready(known)),
         ("ContainersReady", ready, why, words),
         ("Ready", ready, why, words),
     )
+    if known.owes and (known.output or known.obstacle):
+        stored = (OUTPUT, bool(known.output), "Stored" if known.output else "NotStored", known.output or known.obstacle)
+        set_now = (*set_now, stored)
     for kind, holds, reason, message in set_now:
         conditions = condition(conditions, kind, holds, reason, message, generation, now)
     return [_without_empty(c) for c in conditions]
@@ -190,7 +203,7 @@ def _conditions(pod: Mapping[str, Any], known: Known, now_in: str, now: Instant)
 
 def isolation_of(pod: Mapping[str, Any]) -> str:
     """Return how a pod is isolated, as its node said: `namespaces` or `none` (also when nobody said anything)."""
-    told = find((pod.get("status") or {}).get("conditions"), ISOLATED)
+    told = find((pod.get("status") or {}).get("conditions"), ISOLATION)
     return "namespaces" if told is not None and told.get("status") == "True" else "none"
 
 

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from wharfinger.core.clock import SECOND, Clock, Instant, Span
-from wharfinger.core.errors import NotFound, WharfingerError
+from wharfinger.core.errors import Invalid, NotFound, WharfingerError
+from wharfinger.local.node import cargo as cargos
 from wharfinger.local.node import containers, environment, podplan, podstatus, sandbox, volumes
+from wharfinger.local.node.cargo import Artifacts, Cargo
 from wharfinger.local.node.cgroups import Groups, limits_of
 from wharfinger.local.node.containers import Container, Ended, Running
 from wharfinger.local.node.podplan import Step, Verb, View
@@ -41,6 +43,7 @@ class Surroundings(Protocol):
     groups: Groups
     host: sandbox.Host
     guardian: int
+    artifacts: Artifacts
 
     def pod(self, namespace: str, name: str) -> Object | None:
         """Return the pod as the API has it now."""
@@ -70,15 +73,19 @@ class Surroundings(Protocol):
         """Return what the platform tells every container."""
         ...
 
-    def socket_folder(self, uid: str) -> Path:
-        """Return the folder of the pod's identity socket."""
+    def journal_folder(self, uid: str) -> Path:
+        """Return the folder of the pod's own journal."""
         ...
 
-    def introduce(self, pod: Object, running: Running) -> None:
-        """Tell the issuer which processes are the pod's, before their command runs. Raises `Unavailable`."""
+    def socket_folder(self, uid: str, container: str = "") -> Path:
+        """Return the folder of a container's identity socket, or of all the pod's."""
         ...
 
-    def introduce_again(self, pod: Object, running: Running) -> None:
+    def introduce(self, pod: Object, container: str, running: Running) -> None:
+        """Tell the issuer which processes are a container's, before its command runs. Raises `Unavailable`."""
+        ...
+
+    def introduce_again(self, pod: Object, container: str, running: Running) -> None:
         """Have the issuer told of processes that run already, now or as soon as it can be."""
         ...
 
@@ -124,6 +131,12 @@ class PodWorker:
         self._states = {name: ContainerState(name, c.get("image") or "") for name, c in self._specs.items()}
         self._door = self._prepared = self._released = False
         self._failure: Failure | None = None
+        self._output = self._obstacle = ""
+        self._cargo = Cargo(
+            folder,
+            node.journal_folder(self.uid),
+            base if node.host.is_root and node.host.isolation == "namespaces" else None,
+        )
         self._written: object = None
         """The last status and the version that it was written over: what the API leaves out is not written for ever."""
         self._thread = threading.Thread(target=self._run, name=f"pod-{self.name}", daemon=True)
@@ -214,7 +227,16 @@ class PodWorker:
             init = [self._states[name] for name in self._init]
             main = [state for name, state in self._states.items() if name not in self._init]
             host = self._node.host
-            return Known(init, main, self.ip, host.isolation, host.reason, self._failure)
+            return Known(
+                init,
+                main,
+                self.ip,
+                host.isolation,
+                self._failure,
+                owes=cargos.gives_output(self._pod),
+                output=self._output,
+                obstacle=self._obstacle,
+            )
 
     def _perform(self, step: Step, now: Instant) -> None:
         actions: dict[Verb, Callable[[], None]] = {
@@ -224,6 +246,7 @@ class PodWorker:
             Verb.TERMINATE: lambda: self._terminate(step),
             Verb.KILL: lambda: self._kill(step),
             Verb.FAIL: lambda: self._fail(step, now),
+            Verb.DELIVER: lambda: self._deliver(now),
             Verb.RELEASE: self._release,
             Verb.FINALIZE: lambda: self._finalize(now),
             Verb.ABANDON: self._abandon,
@@ -255,10 +278,10 @@ class PodWorker:
         self.folder.mkdir(parents=True, exist_ok=True)
         volumes.check_space(self.folder)
         write_home(self.folder, self.ip, self.base)
-        socket_folder = self._node.socket_folder(self.uid)
-        socket_folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        owner = self.base if self._node.host.is_root and self._node.host.isolation == "namespaces" else None
-        self._volumes = volumes.prepare(self._pod, self.folder / "volumes", owner, self.ip, self._node.find)
+        for container in self._specs:
+            self._node.socket_folder(self.uid, container).mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._volumes = volumes.prepare(self._pod, self.folder / "volumes", self._cargo.owner, self.ip, self._node.find)
+        self._cargo.prepare(self._pod, self._node.artifacts)
         self._prepared = True
 
     def _start(self, name: str, now: Instant) -> None:
@@ -266,7 +289,7 @@ class PodWorker:
         folder, group = self._folder_of(name), self._group(name)
         attempt = state.restarts + (1 if state.past is not None else 0)
         self._make_folder(folder, attempt)
-        told = self._environment(spec)
+        told = self._environment(name, spec)
         self._node.groups.create(group, limits_of(spec))
         self._node.admit(self.uid, group)
         plan = sandbox.plan(
@@ -275,14 +298,17 @@ class PodWorker:
             {**spec, **environment.command(spec, told)},
             environment=told,
             volumes=self._volumes,
-            socket_folder=str(self._node.socket_folder(self.uid)),
+            socket_folder=str(self._node.socket_folder(self.uid, name)),
             devices=self._node.shown(self._pod),
             base=self.base,
             cgroups=self._node.groups.join(group),
             folder=str(folder),
             attempt=attempt,
+            cargo=self._cargo.mounts(self._pod),
         )
-        running = containers.start(plan, self._node.guardian, lambda found: self._node.introduce(self._pod, found))
+        running = containers.start(
+            plan, self._node.guardian, lambda found: self._node.introduce(self._pod, name, found)
+        )
         steady = state.past is not None and state.past.finished - state.past.started >= podstatus.STEADY
         streak = 0 if state.past is None else 1 if steady else state.streak + 1
         with self._lock:
@@ -368,7 +394,17 @@ class PodWorker:
         with self._lock:
             self._failure = Failure(step.reason, step.message, now)
 
+    def _deliver(self, now: Instant) -> None:
+        """Store the pod's output. What cannot be stored fails the pod; a registry that is away is waited for."""
+        try:
+            self._output = self._cargo.deliver(self._pod, self._node.artifacts)
+        except Invalid as error:
+            self._failure = Failure("OutputRefused", error.message, now)
+        except WharfingerError as error:
+            self._obstacle = error.message
+
     def _release(self) -> None:
+        self._cargo.seal()
         self._node.forget(self._pod)
         self._released = True
 
@@ -409,7 +445,7 @@ class PodWorker:
                 continue
             self._states[name] = state
             _log.info("adopted", extra={"fields": {"pod": f"{self.namespace}/{self.name}", "container": name}})
-            self._node.introduce_again(self._pod, running)
+            self._node.introduce_again(self._pod, name, running)
             self._watch(name, container, self._adopted_plan(name, running))
 
     def _adopted_plan(self, name: str, running: Running) -> sandbox.Plan:
@@ -429,10 +465,14 @@ class PodWorker:
             attempt=running.attempt,
         )
 
-    def _environment(self, spec: Mapping[str, Any]) -> dict[str, str]:
+    def _environment(self, name: str, spec: Mapping[str, Any]) -> dict[str, str]:
         inside = self._node.host.isolation == "namespaces"
-        socket = sandbox.SOCKET if inside else f"{self._node.socket_folder(self.uid)}/agent.sock"
-        given = {**self._node.environment(self._pod, self.ip), "SPIFFE_ENDPOINT_SOCKET": f"unix://{socket}"}
+        outside = self._node.socket_folder(self.uid, name) / Path(sandbox.SOCKET).name
+        given = {
+            **self._node.environment(self._pod, self.ip),
+            **self._cargo.environment(self._pod, isolated=inside),
+            "SPIFFE_ENDPOINT_SOCKET": f"unix://{sandbox.SOCKET if inside else outside}",
+        }
         return environment.environment(self._pod, spec, self.ip, given, self._node.find)
 
     def _make_folder(self, folder: Path, attempt: int) -> None:

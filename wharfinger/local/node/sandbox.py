@@ -26,13 +26,15 @@ ETC_PATHS: Final = (
     "/etc/mime.types", "/etc/nsswitch.conf", "/etc/ssl/certs", "/etc/ssl/openssl.cnf",
 )  # fmt: skip
 SOCKET_FOLDER: Final = "/run/spiffe"
-SOCKET: Final = f"{SOCKET_FOLDER}/agent.sock"
+SOCKET: Final = f"{SOCKET_FOLDER}/workload.sock"
 LAST_WORDS: Final = "/dev/termination-log"
 IDENTITIES_PER_POD: Final = 65536
 FIRST_IDENTITY: Final = 1_000_000_000
 NOBODY: Final = 65534
-_TAKEN: Final = ("/", "/proc", "/sys", "/dev", "/.old")
+_TAKEN: Final = ("/", "/proc", "/sys", "/dev", "/.old", "/wharf")
 _LIMITS: Final = {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 65536}
+_MOST_PROCESSES: Final = 1024
+"""Of one container: counted by the kernel for each user namespace (where a control group counts too, it is as many)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ def plan(
     cgroups: Sequence[str],
     folder: str,
     attempt: int,
+    cargo: Sequence[Mount] = (),
 ) -> Plan:
     """Return the plan of one `container` of `pod`, whose own folder on the host is `folder`.
 
@@ -141,7 +144,10 @@ def plan(
         raise Invalid(f"container {container['name']}: expected a command, since image {IMAGE} brings none")
     system = [Mount(path, path) for path in (*SYSTEM_PATHS, *ETC_PATHS)]
     shown = [*system, *host.mounts, Mount(socket_folder, SOCKET_FOLDER)]
+    if host.isolation == "none" and container.get("volumeMounts"):
+        raise Invalid(f"container {container['name']}: volumes cannot be mounted where there is no isolation")
     shown += [_mounted(container, entry, volumes) for entry in _in_order(container.get("volumeMounts") or ())]
+    shown += cargo
     shown.append(Mount(f"{folder}/termination-log", LAST_WORDS, writable=True, late=True))
     user, group = _who(pod, container)
     name = str(pod["spec"].get("hostname") or pod["metadata"]["name"])[:63]
@@ -161,14 +167,9 @@ def plan(
         mounts=shown,
         hidden=[covered for mount in shown if not mount.late and (covered := _within(host.state, mount))],
         devices=list(devices),
-        files={
-            "/etc/passwd": f"root:x:0:0:root:/tmp:/bin/sh\nnobody:x:{NOBODY}:{NOBODY}:nobody:/:/bin/false\n"
-            + (f"user:x:{user}:{group}:user:/tmp:/bin/sh\n" if user not in (0, NOBODY) else ""),
-            "/etc/group": f"root:x:0:\nnogroup:x:{NOBODY}:\n" + (f"user:x:{group}:\n" if group not in (0, NOBODY) else ""),
-            "/etc/hosts": f"127.0.0.1 localhost\n{address} {name}\n",
-        },
+        files=_files(user, group, address, name),
         cgroups=list(cgroups),
-        limits=dict(_LIMITS),
+        limits=_LIMITS if host.isolation == "none" else {**_LIMITS, "RLIMIT_NPROC": _MOST_PROCESSES},
         seccomp=base64.b64encode(seccomp.program(host.machine)).decode("ascii"),
         folder=folder,
         root=f"{folder}/root",
@@ -200,13 +201,24 @@ def _who(pod: Mapping[str, Any], container: Mapping[str, Any]) -> tuple[int, int
     return user, group
 
 
+def _files(user: int, group: int, address: str, name: str) -> dict[str, str]:
+    """Return the small files of a container's /etc: who it is, and where."""
+    people = f"root:x:0:0:root:/tmp:/bin/sh\nnobody:x:{NOBODY}:{NOBODY}:nobody:/:/bin/false\n"
+    groups = f"root:x:0:\nnogroup:x:{NOBODY}:\n"
+    if user not in (0, NOBODY):
+        people += f"user:x:{user}:{group}:user:/tmp:/bin/sh\n"
+    if group not in (0, NOBODY):
+        groups += f"user:x:{group}:\n"
+    return {"/etc/passwd": people, "/etc/group": groups, "/etc/hosts": f"127.0.0.1 localhost\n{address} {name}\n"}
+
+
 def _mounted(container: Mapping[str, Any], entry: Mapping[str, Any], volumes: Mapping[str, Volume]) -> Mount:
     target, sub = str(entry["mountPath"]), str(entry.get("subPath") or "")
     steps = target.split("/")
     if not target.startswith("/") or ".." in steps or ".." in sub.split("/") or sub.startswith("/"):
         raise Invalid(f"container {container['name']}: expected a plain absolute mount path, got {excerpt(target)}")
     plain = "/" + "/".join(step for step in steps if step not in ("", "."))
-    if plain in _TAKEN or plain.startswith(("/proc/", "/sys/", "/dev/", "/.old/")):
+    if plain in _TAKEN or plain.startswith(("/proc/", "/sys/", "/dev/", "/.old/", "/wharf/")):
         raise Invalid(f"container {container['name']}: mount path {plain} is the system's")
     volume = volumes.get(entry["name"])
     if volume is None:

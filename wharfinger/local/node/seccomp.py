@@ -50,7 +50,7 @@ _REFUSED_FAMILIES: Final = (17, 38, 40)
 
 
 def program(machine: str) -> bytes:
-    """Return the filter for `machine` (as uname says it) as an array of `struct sock_filter`, empty where none is known.
+    """Return the filter for `machine` (as uname says it) as an array of `struct sock_filter`, empty when unknown.
 
     A call made for another architecture than the machine's own (32-bit, x32) is refused.
     """
