@@ -66,6 +66,8 @@ def _column(column: Any) -> dict[str, Any]:
     made = {"name": column.name, "type": column.type, "jsonPath": column.path}
     if column.priority:
         made["priority"] = column.priority
+    if column.format:
+        made["format"] = column.format
     if column.description:
         made["description"] = column.description
     return made

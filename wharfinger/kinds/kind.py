@@ -28,6 +28,7 @@ class Column:
     type: str = "string"
     priority: int = 0
     description: str = ""
+    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ prunes and validates objects of its kind. All of it is pure: values in, values a
 
     schema.compile_schema(document) -> Schema
         Schema.default(value) -> None                    fill in defaults, in place
-        Schema.prune(value) -> list[str]                 drop unknown fields, in place; their paths
+        Schema.coerce(value) -> list[str]                metadata in its form, in place; unknown paths there
+        Schema.prune(value) -> list[str]                 drop unknown fields and nulls, in place; their paths
         Schema.unknown(value) -> list[str]               the same paths, the value untouched
         Schema.validate(value, old=None) -> list[FieldProblem]    with `old`: ratcheting
 
-    objectmeta.coerce(value, schema, ...)                metadata of the root and of embedded resources
+    objectmeta.decode(metadata) -> metadata, unknown     metadata in its form, apart from any schema
+    metadata.problems_on_create / problems_on_update     the rules of metadata
     strategy.prepare_create / prepare_update / prepare_status_update   generation and status
     strategy.validate_create / validate_update / validate_status_update
     columns.compile_columns(columns) -> Columns          printer columns
