@@ -94,8 +94,11 @@ def ask(
         raise click.exceptions.Exit(1 if reply.status in (200, 400, 401, 403, 404, 429) else 2)
 
 
-def token_of(directory: Path, person: str) -> str:
-    """Return a JWT-SVID for the gateway of `person`, written TENANT/USER. Raises `Invalid` and what the issuer says."""
+def token_of(directory: Path, person: str, audience: str = "") -> str:
+    """Return a JWT-SVID of `person`, written TENANT/USER, for the SPIFFE ID `audience`, by default the gateway's.
+
+    Raises `Invalid` and what the issuer says.
+    """
     from wharfinger.bootstrap.operations import admin, request
     from wharfinger.bootstrap.state import State
 
@@ -103,7 +106,7 @@ def token_of(directory: Path, person: str) -> str:
     if not slash or not tenant or not user:
         raise Invalid(f"expected --as TENANT/USER, got {excerpt(person)}")
     domain = admin(State(directory)).material().svid.id.trust_domain
-    asked = {"tenant": tenant, "user": user, "audience": f"spiffe://{domain}/wharfinger/gateway"}
+    asked = {"tenant": tenant, "user": user, "audience": audience or f"spiffe://{domain}/wharfinger/gateway"}
     return str(json.loads(request(directory, "issuer", "POST", "/v1/tokens", asked))["token"])
 
 

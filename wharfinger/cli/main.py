@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "delete": ("wharfinger.cli.apply", "Delete objects."),
     "wait": ("wharfinger.cli.apply", "Wait until an object meets a condition."),
     "ask": ("wharfinger.cli.ask", "Ask a served model something, through the gateway."),
+    "judge": ("wharfinger.cli.judge", "Ask whether a workload may use a model on a device for a caller."),
     "kubeconfig": ("wharfinger.cli.access", "Issue a person of a tenant a short-lived kubeconfig."),
     "apikey": ("wharfinger.cli.access", "Make an API key for the gateway that stands for a SPIFFE ID."),
     "token": ("wharfinger.cli.access", "Issue a person a short-lived JWT-SVID."),
@@ -104,3 +105,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The demo's story, one module an act: what the platform is for, shown on real processes with real input."""

@@ -1,0 +1,32 @@
+"""The opening: the platform comes up, and a verifier writes down what is to be believed before anything happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wharfinger.bootstrap.health import health
+from wharfinger.cli.story.stage import Stage
+from wharfinger.core.errors import Unavailable
+
+
+def tell(stage: Stage) -> None:
+    """Start the platform and export its trust root. Raises `Unavailable` when it does not come up."""
+    ran = stage.run("up", "--detach")
+    found: dict[str, Any] = health(stage.directory) if ran.code == 0 else {"ok": False, "parts": {}}
+    parts = ", ".join(found["parts"])
+    if not stage.check(
+        "platform", f"up: {parts}", ran.command, "every part ready", ran.err.strip()[-300:] or parts, ok=found["ok"]
+    ):
+        raise Unavailable("the platform did not come up")
+    stage.facts["trustDomain"] = found["trustDomain"]
+    stage.work.mkdir(mode=0o700, exist_ok=True)
+    root = stage.work / "trust-root.json"
+    ran = stage.run("trust-root", binary=root)
+    stage.check(
+        "trust-root",
+        "what a verifier believes, written down before the story",
+        ran.command,
+        "authorities and the log's key",
+        ran.err.strip() or f"{root.stat().st_size} bytes",
+        ok=ran.code == 0 and root.stat().st_size > 0,
+    )
