@@ -156,10 +156,10 @@ class Shelf:
         self.bundles.setdefault((repository, digest), []).append(bundle)
         return sha256(bundle)
 
-    def copy(self, source: str, digest: str, target: str) -> None:
-        """Have an artifact in another repository too."""
-        self.artifact(source, digest)
-        self.manifests[target, digest] = self.manifests[source, digest]
+    def publish(self, artifact: Artifact, repository: str) -> Artifact:
+        """Have the files of an artifact in another repository as a model."""
+        files = {path: self.blobs[layer.digest] for path, layer in artifact.layers.items()}
+        return self.artifact(repository, self.push(repository, files, "model"))
 
 
 def flipped(data: bytes, at: int, bit: int = 0) -> bytes:

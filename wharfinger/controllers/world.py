@@ -116,3 +116,8 @@ def everything(cache: Cache, plural: str) -> Callable[[Object], list[Key]]:
 def deleting(o: Object) -> bool:
     """Say whether `o` is on its way out."""
     return bool(o["metadata"].get("deletionTimestamp"))
+
+
+def tenant_of(cache: Cache, namespace: str) -> Object | None:
+    """Return the Tenant whose `namespace` it is, None when it is nobody's."""
+    return next((t for t in cache.list("tenants") if namespace in t["spec"].get("namespaces", ())), None)

@@ -68,6 +68,7 @@ class StepStatus(Part, frozen=True, kw_only=True):
     inputs_digest: Annotated[Sha256 | None, says("Digest over command, environment and inputs.")] = None
     output_digest: Annotated[Sha256 | None, says("Digest of what it made.")] = None
     reused: Annotated[bool, says("Taken from an earlier run with the same inputs.")] = False
+    isolation: Annotated[str, says("How its pod was isolated: namespaces or none.")] = ""
     started_at: Annotated[Time | None, says("When it started.")] = None
     finished_at: Annotated[Time | None, says("When it ended.")] = None
 
