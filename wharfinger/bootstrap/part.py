@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wharfinger.bootstrap.state import State, check_version
@@ -55,11 +56,23 @@ def setting(part: str, arguments: list[str] | None = None) -> Setting:
     logs.to_stderr(part)
     state = State(told.state_dir)
     check_version(state)
-    armed = os.environ.get("WHARF_FAILPOINT")
-    if armed and os.environ.get("WHARF_FAILPOINT_PART", part) == part:
-        failpoint.arm(armed, die)
+    _arm_failpoints(part, state)
     ports = json.loads((state.root / "ports.json").read_bytes())
     return Setting(part, state, told.trust_domain, ports)
+
+
+def _arm_failpoints(part: str, state: State) -> None:
+    """Arm what `WHARF_FAILPOINTS` names, each once in the life of a state directory, however often the part restarts."""
+    for armed in filter(None, os.environ.get("WHARF_FAILPOINTS", "").split(",")):
+        mark = state.run / "failpoints" / f"{part}.{armed.partition(':')[0]}"
+        if not mark.exists():
+            failpoint.arm(armed, partial(_die_once, mark))
+
+
+def _die_once(mark: Path) -> None:
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
+    die()
 
 
 def die_with_parent() -> None:

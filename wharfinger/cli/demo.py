@@ -76,11 +76,11 @@ def _story(stage: Stage, dataset: Path | None, *, keep: bool) -> None:
     for act in AGAIN:
         _act(stage, act)
     proof.prepare(stage)
+    revocation.tell(stage)
     if keep:
         proof.tell_running(stage)
-        return
-    revocation.tell(stage)
-    proof.tell(stage)
+    else:
+        proof.tell(stage)
 
 
 def _act(stage: Stage, name: str) -> None:

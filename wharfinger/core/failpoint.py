@@ -1,9 +1,9 @@
 """Failpoints: named places around every durable write where a test can stop the process dead.
 
 A durable write is bracketed: `reached("objects.commit.before")`, the write, `reached("objects.commit.after")`.
-In production nothing is armed and a call is one dictionary look-up. A process that is started with
-`WHARF_FAILPOINT=NAME[:HIT]` arms one (the bootstrap calls `arm`), and dies at its HIT-th passing
-as by kill -9. `NAMES` is the enumeration that the crash test walks; passing an unlisted name is an error,
+In production nothing is armed and a call is one dictionary look-up. A part of the platform that is started with
+`WHARF_FAILPOINTS=NAME[:HIT],...` arms them (the bootstrap calls `arm`), and dies at the HIT-th passing of each as by
+kill -9. `NAMES` is the enumeration that the crash test walks; passing an unlisted name is an error,
 so that the enumeration cannot miss one.
 """
 
@@ -17,7 +17,7 @@ NAMES: set[str] = set()
 """Every failpoint declared by a module that has been imported."""
 
 _armed: dict[str, int] = {}
-_die: list[Callable[[], None]] = []
+_die: dict[str, Callable[[], None]] = {}
 
 
 def declare(write: str) -> tuple[str, str]:
@@ -37,7 +37,7 @@ def arm(text: str, die: Callable[[], None]) -> None:
     if hit and not (hit.isascii() and hit.isdigit() and int(hit) > 0):
         raise Malformed(f"expected a failpoint NAME or NAME:HIT with HIT from 1, got {excerpt(text)}")
     _armed[name] = int(hit or "1")
-    _die[:] = [die]
+    _die[name] = die
 
 
 def reached(name: str) -> None:
@@ -50,4 +50,4 @@ def reached(name: str) -> None:
     if left > 1:
         _armed[name] = left - 1
         return
-    _die[0]()
+    _die[name]()
