@@ -3,13 +3,14 @@
 One pool per node. Whole GPUs share a slice; the partitions of each GPU that is in partition mode have one of their
 own, and draw on shared counters, so that slices of silicon that overlap are never both allocated. Order matters,
 since allocators take the first that fits: small partitions before large ones, from the far end of the GPU, so that
-room for a large one is left at its start.
+room for a large one is left at its start. Attributes are named as NVIDIA's driver for dynamic resource allocation names
+them, with `resource.kubernetes.io`'s own for place, and ours for what is sold (`computeSlices`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from wharfinger.core.document import Json
 from wharfinger.core.quantity import Format, Quantity
@@ -23,6 +24,10 @@ TYPE_PARTITION: Final = "partition"
 NUMA_NODE: Final = "resource.kubernetes.io/numaNode"
 PCIE_ROOT: Final = "resource.kubernetes.io/pcieRoot"
 PCI_BUS_ID: Final = "resource.kubernetes.io/pciBusID"
+_CAPACITIES: Final = {
+    "multiprocessors": "multiprocessors", "copy-engines": "copyEngines", "decoders": "decoders",
+    "encoders": "encoders", "jpeg-engines": "jpegEngines", "ofa-engines": "ofaEngines",
+}  # fmt: skip
 
 
 def resource_slices(node: str, devices: Iterable[Device], generation: int = 1) -> list[dict[str, Json]]:
@@ -54,6 +59,24 @@ def resource_slices(node: str, devices: Iterable[Device], generation: int = 1) -
     ]
 
 
+def republished(
+    node: str, devices: Iterable[Device], published: Iterable[Mapping[str, Any]]
+) -> tuple[list[dict[str, Json]], list[str]]:
+    """Return the ResourceSlices to apply, and the names of those to delete after that, given what `published` now.
+
+    Nothing when the pool says already what was found; else all of it in a newer generation, so that a reader never
+    mixes old and new.
+    """
+    mine = [s for s in published if s["spec"]["driver"] == DRIVER and s["spec"]["pool"]["name"] == node]
+    generation = max((s["spec"]["pool"].get("generation", 0) for s in mine), default=0)
+    kept = {s["metadata"]["name"]: s["spec"] for s in mine}
+    wanted = resource_slices(node, devices, max(1, generation))
+    if {s["metadata"]["name"]: s["spec"] for s in wanted} == kept:
+        return [], []
+    fresh = resource_slices(node, devices, generation + 1) if mine else wanted
+    return fresh, sorted(set(kept) - {s["metadata"]["name"] for s in fresh})
+
+
 def _rank(device: Device) -> tuple[int, bool, int, int, str]:
     partition = device.partition
     if partition is None:
@@ -72,18 +95,28 @@ def _device(device: Device) -> dict[str, Json]:
         "index": {"int": device.index},
         "computeSlices": {"int": device.compute_slices},
         "driverVersion": {"version": semantic(device.driver_version)},
+        "cudaDriverVersion": {"version": semantic(device.cuda_version)},
+        "cudaComputeCapability": {"version": semantic(device.compute_capability)},
         PCI_BUS_ID: {"string": device.pci_bus_id},
         PCIE_ROOT: {"string": device.pcie_root},
     }
     if device.numa_node is not None:
         attributes[NUMA_NODE] = {"int": device.numa_node}
     made: dict[str, Json] = {"name": device.name, "attributes": attributes}
-    made["capacity"] = {"memory": {"value": str(Quantity.of(device.memory, form=Format.BINARY_SI))}}
+    capacity = {"memory": {"value": str(Quantity.of(device.memory, form=Format.BINARY_SI))}}
+    made["capacity"] = capacity
     partition = device.partition
     if partition is not None:
         attributes["profile"] = {"string": partition.profile}
         attributes["parentUUID"] = {"string": partition.parent_uuid}
-        attributes["placement"] = {"int": partition.start}
+        attributes["parentIndex"] = {"int": device.index}
+        attributes["placementStart"] = {"int": partition.start}
+        attributes["placementSize"] = {"int": partition.size}
+        capacity |= {
+            _CAPACITIES[counter.name]: {"value": str(counter.amount)}
+            for counter in partition.consumes
+            if counter.name in _CAPACITIES
+        }
         made["consumesCounters"] = [
             {"counterSet": _counter_set(partition.parent), "counters": _counters(partition.consumes)}
         ]
