@@ -97,14 +97,23 @@ def encode_entries(entries: Iterable[bytes]) -> bytes:
 
 def split_entries(data: bytes, tile: Tile) -> list[bytes]:
     """Return the entries in the bytes of the bundle `tile`. Raises `Malformed` when they are not as many."""
+    try:
+        entries = split_all_entries(data)
+    except Malformed as error:
+        raise Malformed(f"{tile.path}: {error}") from error
+    if len(entries) != tile.width:
+        raise Malformed(f"{tile.path}: expected {tile.width} entries, got {len(entries)}")
+    return entries
+
+
+def split_all_entries(data: bytes) -> list[bytes]:
+    """Return the entries in `data`, however many. Raises `Malformed` when the last one is cut short."""
     entries: list[bytes] = []
     at = 0
     while at < len(data):
         end = at + 2 + int.from_bytes(data[at : at + 2], "big")
         if len(data) - at < 2 or end > len(data):
-            raise Malformed(f"{tile.path}: entry {len(entries)} is cut short")
+            raise Malformed(f"entry {len(entries)} is cut short")
         entries.append(data[at + 2 : end])
         at = end
-    if len(entries) != tile.width:
-        raise Malformed(f"{tile.path}: expected {tile.width} entries, got {len(entries)}")
     return entries
