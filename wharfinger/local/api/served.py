@@ -11,12 +11,11 @@ from wharfinger.core.document import Json
 from wharfinger.core.errors import Malformed, NotFound
 from wharfinger.kinds.builtin.behaviour import Behaviour, Builtin
 from wharfinger.kinds.kind import Column, Kind
-from wharfinger.kinds.structural import columns, schema
+from wharfinger.kinds.structural import columns, objectmeta, schema
 from wharfinger.local.api.rules import Rules, compile_rules
 from wharfinger.local.merge import managed, openapi, strategic
 from wharfinger.local.merge.schema import Type
 
-NAME_COLUMN: Final = Column("Name", ".metadata.name")
 _OURS: Final = Behaviour(generation=True)
 _COMMON_FIELDS: Final = ("metadata.name", "metadata.namespace")
 
@@ -39,6 +38,11 @@ class Resource:
     def schema(self) -> schema.Schema:
         """What defaults, prunes and validates its objects."""
         return schema.compile_schema(self.kind.schema)
+
+    @cached_property
+    def coercion(self) -> objectmeta.Coerce | None:
+        """What brings the metadata of objects within its objects to its form; None when it holds none."""
+        return objectmeta.compile_coercion(self.schema.node)
 
     @cached_property
     def rules(self) -> Rules:
@@ -84,14 +88,14 @@ class Resource:
         """What `get` prints of it."""
         printed = self.behaviour.rows
         if printed is not None:
-            return Rows(printed.columns, printed.cells)
+            return Rows(tuple(map(_definition, printed.columns)), printed.cells)
         chosen = self.kind.columns or (Column("Age", ".metadata.creationTimestamp", "date"),)
         compiled = columns.compile_columns(chosen)
 
         def cells(value: Json, now: int) -> list[Json]:
             return [value["metadata"].get("name", ""), *compiled.cells(value, now)]
 
-        return Rows((NAME_COLUMN, *chosen), cells)
+        return Rows((columns.NAME, *compiled.definitions), cells)
 
     def fields_of(self, value: Json) -> Mapping[str, str]:
         """Return the fields of an object that a field selector may name."""
@@ -100,10 +104,20 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The columns of a kind's table and the function that fills them."""
+    """The columns of a kind's table, as a Table defines them, and the function that fills them."""
 
-    columns: tuple[Column, ...]
+    definitions: tuple[dict[str, Json], ...]
     cells: Callable[[Json, int], Iterable[Json]]
+
+
+def _definition(column: Column) -> dict[str, Json]:
+    return {
+        "name": column.name,
+        "type": "string" if column.type == "date" else column.type,
+        "format": "name" if column.path == ".metadata.name" else "",
+        "description": column.description,
+        "priority": column.priority,
+    }
 
 
 _OWN_SUBRESOURCES: Final[Mapping[str, tuple[str, ...]]] = {

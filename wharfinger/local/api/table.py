@@ -39,14 +39,4 @@ def table(resource: Resource, values: Iterable[Json], metadata: Json, include: I
         elif include == "Metadata":
             row["object"] = partial(value)
         made.append(row)
-    definitions = [
-        {
-            "name": column.name,
-            "type": "string" if column.type == "date" else column.type,
-            "format": "name" if index == 0 and column.path == ".metadata.name" else "",
-            "description": column.description or f"{column.name} of the {resource.kind.name}.",
-            "priority": column.priority,
-        }
-        for index, column in enumerate(rows.columns)
-    ]
-    return {**_TABLE, "metadata": metadata, "columnDefinitions": definitions, "rows": made}
+    return {**_TABLE, "metadata": metadata, "columnDefinitions": list(rows.definitions), "rows": made}
