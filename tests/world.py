@@ -126,10 +126,12 @@ class World:
         old = self._there(plural, namespace, name)
         return self._change(plural, old, merged(old, {k: v for k, v in patch.items() if k != "status"}))
 
-    def status(self, plural: str, namespace: str, name: str, status: Mapping[str, Any]) -> Object:
-        """Merge into the status."""
+    def status(self, plural: str, namespace: str, name: str, status: Mapping[str, Any], *, version: str = "") -> Object:
+        """Merge into the status, of that version alone when one is given."""
         self.writes.append(("status", plural, name))
         old = self._there(plural, namespace, name)
+        if version and old["metadata"]["resourceVersion"] != version:
+            raise Conflict(f"{plural} {name} has changed since")
         return self._change(plural, old, merged(old, {"status": status}))
 
     def delete(self, plural: str, namespace: str, name: str, uid: str = "", grace: int | None = None) -> None:

@@ -146,6 +146,13 @@ class Client:
         query = {"dryRun": "All" if dry_run else "", "fieldManager": manager}
         return self._object("POST", resource.path(namespace), body=body, query=query)
 
+    def create_subresource(
+        self, resource: Resource, namespace: str, name: str, subresource: str, body: Mapping[str, Any], manager: str
+    ) -> Object:
+        """Create what a subresource of an object takes, such as the binding of a pod."""
+        path = resource.path(namespace, name, subresource)
+        return self._object("POST", path, body=body, query={"fieldManager": manager})
+
     def replace(
         self, resource: Resource, body: Mapping[str, Any], *, subresource: str = "", manager: str = ""
     ) -> Object:

@@ -35,12 +35,27 @@ class ObjectWriter:
         """JSON merge patch of an object; raises `NotFound`, `Conflict`."""
         return self._client.patch(self._by_plural[plural], namespace, name, patch, kind=MERGE, manager=self._manager)
 
-    def status(self, plural: str, namespace: str, name: str, status: Mapping[str, Any]) -> Object:
-        """Merge `status` into an object's status; fields set to None go."""
+    def status(self, plural: str, namespace: str, name: str, status: Mapping[str, Any], *, version: str = "") -> Object:
+        """Merge `status` into an object's status; fields set to None go.
+
+        With a `version` only into the object of that resourceVersion: raises `Conflict` when it has changed since.
+        """
+        patch: Object = {"status": status}
+        if version:
+            patch["metadata"] = {"resourceVersion": version}
         return self._client.patch(
-            self._by_plural[plural], namespace, name, {"status": status}, kind=MERGE, subresource="status",
-            manager=self._manager,
-        )  # fmt: skip
+            self._by_plural[plural], namespace, name, patch, kind=MERGE, subresource="status", manager=self._manager
+        )
+
+    def bind(self, namespace: str, name: str, uid: str, node: str) -> None:
+        """Bind the pod of that uid to `node`. Raises `Conflict` when it is bound already, or is another by now."""
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        self._client.create_subresource(self._by_plural["pods"], namespace, name, "binding", binding, self._manager)
 
     def delete(self, plural: str, namespace: str, name: str, uid: str = "", grace: int | None = None) -> None:
         """Delete, of that uid alone when one is given; absent is fine."""

@@ -53,8 +53,11 @@ class Writer(Protocol):
         """JSON merge patch of an object; raises `NotFound`, `Conflict`."""
         ...
 
-    def status(self, plural: str, namespace: str, name: str, status: Object) -> Object:
-        """Replace an object's status by merge patch, leaving other controllers' fields alone."""
+    def status(self, plural: str, namespace: str, name: str, status: Object, *, version: str = "") -> Object:
+        """Merge into an object's status, leaving other controllers' fields alone.
+
+        With a `version` only when that is still the object's resourceVersion; raises `Conflict`.
+        """
         ...
 
     def delete(self, plural: str, namespace: str, name: str, uid: str = "") -> None:
