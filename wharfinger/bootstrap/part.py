@@ -62,7 +62,7 @@ def setting(part: str, arguments: list[str] | None = None) -> Setting:
 
 
 def _arm_failpoints(part: str, state: State) -> None:
-    """Arm what `WHARF_FAILPOINTS` names, each once in the life of a state directory, however often the part restarts."""
+    """Arm what `WHARF_FAILPOINTS` names, each once in the life of a state directory, whatever restarts."""
     for armed in filter(None, os.environ.get("WHARF_FAILPOINTS", "").split(",")):
         mark = state.run / "failpoints" / f"{part}.{armed.partition(':')[0]}"
         if not mark.exists():
