@@ -11,7 +11,7 @@ from wharfinger.core.age import human_duration
 from wharfinger.core.clock import Instant, parse_rfc3339
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Invalid, Malformed
-from wharfinger.core.jsonpath import Template, parse
+from wharfinger.core.jsonpath import parse
 from wharfinger.kinds.kind import Column
 
 Include = Literal["None", "Metadata", "Object"]
@@ -29,6 +29,9 @@ NAME: Final[dict[str, Any]] = {
     "priority": 0,
 }
 """The definition of the column that every table begins with."""
+
+
+_NO_TIME: Final = frozenset({"", "null", "0001-01-01T00:00:00Z"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,11 @@ def _fill(column: Column) -> Callable[[Json, Instant], Json]:
     try:
         template = parse(f"{{{column.path}}}")
     except Malformed as error:
-        raise Invalid(f"unrecognized column definition {printed.quoted(column.path)}: {error}") from error
+        raise Invalid(f"unrecognized column definition {printed.quoted(column.path)}", hint=error.message) from error
     kind = column.type
 
     def fill(value: Json, now: Instant) -> Json:
-        found, first = _first(template, value)
+        found, first = template.first(value)
         if not found:
             return None
         if kind == "string":
@@ -76,10 +79,6 @@ def _fill(column: Column) -> Callable[[Json, Instant], Json]:
         return cell(kind, first, now)
 
     return fill
-
-
-def _first(template: Template, value: Json) -> tuple[bool, Json]:
-    return template.first(value)
 
 
 def cell(kind: str, value: Json, now: Instant) -> Json:
@@ -99,7 +98,12 @@ def cell(kind: str, value: Json, now: Instant) -> Json:
 
 
 def age(text: str, now: Instant) -> str:
-    """Return how long ago the time was that `text` names; `<invalid>` for what is none or still to come."""
+    """Return how long ago the time was that `text` names.
+
+    `<unknown>` for no time at all, `<invalid>` for a text that names none and for a time still to come.
+    """
+    if text in _NO_TIME:
+        return "<unknown>"
     try:
         return human_duration(now - parse_rfc3339(text))
     except Malformed:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from wharfinger.core.document import Json
 from wharfinger.kinds.structural import numbers, patterns
-from wharfinger.kinds.structural.formats import check_of, effective
+from wharfinger.kinds.structural.formats import check_of
 from wharfinger.kinds.structural.node import Node
 from wharfinger.kinds.structural.sameness import identity
 from wharfinger.kinds.structural.validation import is_among, type_findings
@@ -135,7 +135,7 @@ def _alternatives_test(node: Node) -> Test | None:
 def _text_test(node: Node) -> Test | None:
     high, low = node.max_length, node.min_length
     search = patterns.compiled(node.pattern) if node.pattern else None
-    check = check_of(effective(node))
+    check = check_of(node.format)
     if isinstance(search, str):
         return _fail
     if high is None and low is None and check is None:
@@ -163,7 +163,7 @@ def _found(search: Callable[[str], object], value: str) -> bool:
 
 def _number_test(node: Node) -> Test | None:
     kind = node.types[0] if len(node.types) == 1 and node.types[0] in {"integer", "number"} else ""
-    form = effective(node) if kind else ""
+    form = node.format if kind else ""
     whole = "integer" in node.types and "number" not in node.types
     limits = [limit for limit in (node.maximum, node.minimum, node.multiple_of) if limit is not None]
     if not limits and not whole and not form:

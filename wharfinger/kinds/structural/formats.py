@@ -73,6 +73,13 @@ def effective(node: Node, version: Version = LATEST) -> str:
     return name if name in _NUMBER_FORMATS.get(kind, ()) else ""
 
 
+def strip(node: Node, version: Version = LATEST) -> None:
+    """Forget the formats of `node` and below that are not checked at `version`."""
+    node.format = effective(node, version)
+    for part in node.parts():
+        strip(part, version)
+
+
 def unrecognized(node: Node, version: Version = LATEST) -> list[str]:
     """Return the format of `node` when it is not checked at `version`."""
     return [node.format] if node.format and not effective(node, version) else []

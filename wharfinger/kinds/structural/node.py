@@ -7,7 +7,7 @@ items, no patterns of property names. Reading is lenient about what a CRD may ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -74,6 +74,12 @@ class Node:
     map_type: str = ""
     rules: tuple[Mapping[str, Json], ...] = ()
     document: Schema = field(default_factory=dict, repr=False)
+
+    def parts(self) -> Iterator[Node]:
+        """Yield the nodes one level below this one, alternatives too."""
+        yield from self.properties.values()
+        yield from (each for each in (self.additional, self.items, self.negated) if isinstance(each, Node))
+        yield from (*self.all_of, *self.any_of, *self.one_of)
 
     def child(self, name: str) -> Node | None:
         """Return the node that governs the property `name`."""

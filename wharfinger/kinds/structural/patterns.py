@@ -21,7 +21,7 @@ def compiled(pattern: str) -> Callable[[str], Any] | str:
     try:
         search: Callable[[str], Any] = re2.compile(pattern, options).search
     except (re2.error, UnicodeEncodeError) as error:
-        return f"error parsing regexp: {_said(error)}"
+        return _refusal(error)
     return search
 
 
@@ -36,6 +36,22 @@ def mismatch(pattern: str, text: str) -> str:
         return pattern
 
 
-def _said(error: Exception) -> str:
+_WORDS: Final = {
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "missing ]": "missing closing ]",
+    "trailing \\": "trailing backslash at end of expression",
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid repetition size": "invalid repeat count",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid named capture group": "invalid named capture",
+}
+"""What RE2 calls faults, and what Go calls them."""
+
+
+def _refusal(error: Exception) -> str:
+    """Return why a pattern is refused, as Go says it."""
     said = error.args[0] if error.args else error
-    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    fault, colon, part = text.partition(": ")
+    fault = _WORDS.get(fault, fault)
+    return f"error parsing regexp: {fault}: `{part}`" if colon else f"error parsing regexp: {fault}"

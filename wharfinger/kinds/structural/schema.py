@@ -8,7 +8,7 @@ from __future__ import annotations
 from wharfinger.core.document import Json
 from wharfinger.core.errors import FieldProblem
 from wharfinger.kinds import kind
-from wharfinger.kinds.structural import embedded
+from wharfinger.kinds.structural import embedded, formats
 from wharfinger.kinds.structural.constraints import compile_test
 from wharfinger.kinds.structural.correlation import Pair
 from wharfinger.kinds.structural.defaulting import compile_defaults, compile_nulls
@@ -111,17 +111,18 @@ class Schema:
         return causes_of(find_update(Pair(value, old, self.node, root=True)).errors, below)
 
 
-def is_monotone(node: Node | None) -> bool:
+def is_monotone(node: Node) -> bool:
     """Tell whether excusing a part of a value can only make it more right: no alternative counts on a no."""
-    if node is None:
-        return True
     if node.one_of or node.negated is not None:
         return False
-    further = node.additional if isinstance(node.additional, Node) else None
-    below = (*node.properties.values(), further, node.items, *node.all_of, *node.any_of)
-    return all(map(is_monotone, below))
+    return all(map(is_monotone, node.parts()))
 
 
-def compile_schema(document: kind.Schema | None) -> Schema:
-    """Return the schema of a kind's `document`. Raises `Malformed` when it cannot be read as structural."""
-    return Schema(read(document))
+def compile_schema(document: kind.Schema | None, *, version: formats.Version = formats.LATEST) -> Schema:
+    """Return the schema of a kind's `document`; formats are those that `version` of Kubernetes checks.
+
+    Raises `Malformed` when it cannot be read as structural.
+    """
+    node = read(document)
+    formats.strip(node, version)
+    return Schema(node)

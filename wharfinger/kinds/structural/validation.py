@@ -14,7 +14,7 @@ from wharfinger.core.printed import quoted
 from wharfinger.kinds.structural import numbers, patterns
 from wharfinger.kinds.structural.correlation import Pair
 from wharfinger.kinds.structural.findings import Finding, Findings, general
-from wharfinger.kinds.structural.formats import check_of, effective
+from wharfinger.kinds.structural.formats import check_of
 from wharfinger.kinds.structural.node import Node
 from wharfinger.kinds.structural.sameness import identity, same
 
@@ -39,21 +39,21 @@ def find(value: Json, node: Node, path: str = "", pair: Pair | None = None) -> F
         _merge(found, _enum_findings(value, node, path))
         return found
     kind = type(value)
-    if node.types or effective(node):
+    if node.types or node.format:
         _merge(found, type_findings(value, node, path))
         found.passed += 2 if found.valid else 1
     found.merge(_alternatives(value, node, path, pair))
     found.passed += 1
     if kind is str:
         _step(found, _text_findings(value, node, path))
-        check = check_of(effective(node))
+        check = check_of(node.format)
         if check is not None:
             wrong = not check(value)
-            text = f"{path} in body must be of type {effective(node)}: {quoted(value)}"
+            text = f"{path} in body must be of type {node.format}: {quoted(value)}"
             _step(found, [Finding("type", path, value, text)] if wrong else [])
     elif kind is int or kind is float:
         kinds = node.types if len(node.types) == 1 and node.types[0] in {"integer", "number"} else ("",)
-        form = effective(node) if kinds[0] else ""
+        form = node.format if kinds[0] else ""
         _step(found, numbers.check(path, value, node, kinds[0], form))
         found.passed += 1
     elif kind is list:
@@ -90,7 +90,7 @@ def type_findings(value: Json, node: Node, path: str) -> Iterator[Finding]:
             yield _mistyped(path, wanted, "null")
         return
     kind, form = _KINDS[type(value)]
-    asked = effective(node)
+    asked = node.format
     fits = (
         kind in types
         or (kind == "number" and "integer" in types and numbers.is_whole(value))
