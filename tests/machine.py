@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,7 +203,7 @@ class Machine:
         self.shelf = Shelf(folder)
         self.fleet = Fleet()
         self.folder = folder
-        self.name = f"wharf-test-{os.getpid()}-{folder.name[-6:]}"
+        self.name = group_of(folder)
         host = this_host(folder, wharfinger.__path__)
         if isolation:
             host = sandbox.Host(host.mounts, host.search, host.state, host.machine, host.is_root, "none", "asked for")
@@ -256,6 +257,11 @@ class Machine:
         """Say whether the pod is ready."""
         status = self.world.must("pods", "n", name).get("status") or {}
         return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
+
+
+def group_of(folder: Path) -> str:
+    """Return the name of the control groups of a machine on `folder`."""
+    return f"wharf-test-{zlib.crc32(str(folder).encode()):08x}"
 
 
 @contextmanager

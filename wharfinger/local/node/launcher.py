@@ -567,14 +567,14 @@ def failing(what: str, log: Log | None = None) -> Iterator[None]:
     """End this process with 125 and one line when something inside fails: it must never go on half built."""
     try:
         yield
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
-        told = f"error: {what}: {error}"
-        if log is not None:
-            log.say(told)
-        print(told, file=sys.stderr, flush=True)
-        os._exit(BROKEN)
+    finally:
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, SystemExit):
+            told = f"error: {what}: {error}"
+            if log is not None:
+                log.say(told)
+            print(told, file=sys.stderr, flush=True)
+            os._exit(BROKEN)
 
 
 if __name__ == "__main__":
