@@ -71,6 +71,7 @@ def cost() -> dict[str, float]:
     """Return microseconds of CPU per kilobyte of whole text and per streamed token, and what is held back."""
     scan = Scanner(["pii", "secrets"])
     text = "\n".join(topics.values())[:300_000]
+    scan.find(text)  # the automata are made as they are first used
     start = time.process_time_ns()
     scan.find(text)
     whole = (time.process_time_ns() - start) / 1000 / (len(text) / 1024)
@@ -103,10 +104,8 @@ def main(arguments: list[str]) -> None:
     if arguments == ["-o", "json"]:
         print(json.dumps(figures, indent=2))
         return
-    told = figures["secrets"]
-    print(
-        f"secrets: {told['found']} of {told['secrets']} found, {told['false alarms']} of {told['lookalikes']} lookalikes alarmed"
-    )
+    for name, figure in figures["secrets"].items():
+        print(f"{name}: {figure}")
     for kind, counts in figures["personal data"].items():
         print(f"  {kind:14} {counts['found']:4} found {counts['missed']:4} missed {counts['false']:4} false")
     for name, figure in figures["cost"].items():

@@ -9,6 +9,7 @@ stream ends goes out in a last delta of the channel, before its choice's finish 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -21,6 +22,7 @@ from wharfinger.inference.scanner import StreamFilter
 CONTENT_FILTER: Final = "content_filter"
 """The finish reason of an answer that a guard ended (OpenAI API, chat completion object)."""
 _DONE: Final = b"[DONE]"
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _EVENT_NAMES: Final = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier"}
 )
@@ -52,40 +54,31 @@ class EventSplitter:
     def __init__(self, limit: int = 4 * 1024 * 1024) -> None:
         self._buffer = b""
         self._data: list[bytes] = []
+        self._size = 0
         self._limit = limit
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the data of every event that is whole now. Raises `Unavailable` when one grows beyond the limit."""
-        self._buffer += chunk
-        if len(self._buffer) > self._limit:
-            raise Unavailable("the model's server sent an event without end")
-        while True:
-            line, rest = _cut_line(self._buffer)
-            if line is None:
-                return
-            self._buffer = rest
+        buffer = self._buffer + chunk
+        at = 0
+        while (end := _LINE_END.search(buffer, at)) is not None:
+            if end.end() == len(buffer) and end.group() == b"\r":
+                break  # its LF may be yet to come
+            line, at = buffer[at : end.start()], end.end()
             if not line:
                 if self._data:
-                    yield b"\n".join(self._data)
-                    self._data = []
-            elif line.startswith(b"data:"):
+                    data, self._data, self._size = b"\n".join(self._data), [], 0
+                    yield data
+            elif line == b"data" or line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
+                self._size += len(line)
+        self._buffer = buffer[at:]
+        if len(self._buffer) + self._size > self._limit:
+            raise Unavailable("the model's server sent an event without end")
 
     def finish(self) -> Iterator[bytes]:
         """Yield an event that the end of the stream cut off from its blank line."""
         yield from self.feed(b"\n\n")
-
-
-def _cut_line(buffer: bytes) -> tuple[bytes | None, bytes]:
-    lf, cr = buffer.find(b"\n"), buffer.find(b"\r")
-    if cr >= 0 and (lf < 0 or cr < lf):
-        if cr + 1 == len(buffer):
-            return None, buffer
-        skip = 2 if buffer[cr + 1 : cr + 2] == b"\n" else 1
-        return buffer[:cr], buffer[cr + skip :]
-    if lf < 0:
-        return None, buffer
-    return buffer[:lf], buffer[lf + 1 :]
 
 
 class Usage:
@@ -126,13 +119,16 @@ def filter_whole(body: dict[str, Any], make: Filter | None, usage: Usage) -> Fou
 class Stream:
     """The filter of one streamed answer: event data in, the bytes to send out.
 
-    A finding that is denied ends the answer: its choice's finish reason is `content_filter`, and nothing follows.
+    A finding that is denied ends the answer: its choice's finish reason is `content_filter`, and nothing follows. So
+    does a server that sends more than `most` pieces, which its request allowed it: the finish reason is `length`.
+    After the last event `done` is set, and `finish` returns what then still has to go out.
     """
 
-    def __init__(self, make: Filter | None, usage: Usage, *, wants_usage: bool) -> None:
+    def __init__(self, make: Filter | None, usage: Usage, *, wants_usage: bool, most: int) -> None:
         self._make = make
         self._usage = usage
         self._wants_usage = wants_usage
+        self._most = most
         self._channels: dict[_Channel, StreamFilter] = {}
         self._last: dict[str, Any] = {}
         self.done = False
@@ -150,7 +146,8 @@ class Stream:
         if self.done:
             return b""
         if data == _DONE:
-            return self.finish()
+            self.done = True
+            return b""
         event = read_json(data, "an event")
         if "error" in event:
             raise Unavailable("the model's server failed in the middle of its answer")
@@ -163,23 +160,23 @@ class Stream:
         if not choices and "usage" in event:
             return self._tail() + (_event(event) if self._wants_usage else b"")
         self._last = {name: value for name, value in event.items() if name not in ("choices", "usage")}
-        ended, stopped = b"", False
+        ended = b""
         for choice in choices:
-            self._usage.pieces += 1
-            if self._make is None:
-                continue
-            _keep(choice, _CHOICE_NAMES)
-            if self._filter(choice):
-                choice["finish_reason"], stopped = CONTENT_FILTER, True
-            elif choice.get("finish_reason"):
-                ended += self._flush(_index(choice))
+            self._usage.pieces += bool(_texts(choice))
+            if self._make is not None:
+                _keep(choice, _CHOICE_NAMES)
+                if self._filter(choice):
+                    choice["finish_reason"], self.done = CONTENT_FILTER, True
+                elif choice.get("finish_reason"):
+                    ended += self._flush(_index(choice))
+            if self._usage.pieces > self._most and not self.done:
+                choice["finish_reason"], self.done = "length", True
         if not self._wants_usage:
             event.pop("usage", None)
-        return ended + _event(event) + (self.finish() if stopped else b"")
+        return ended + _event(event)
 
     def finish(self) -> bytes:
-        """Return what is held back and the end mark."""
-        self.done = True
+        """Return what is held back, and the end mark."""
         return self._tail() + b"data: [DONE]\n\n"
 
     def _tail(self) -> bytes:

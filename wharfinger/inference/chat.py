@@ -17,7 +17,14 @@ from wharfinger.core.errors import Invalid, Throttled, WharfingerError
 
 MAX_MESSAGES: Final = 10_000
 DEFAULT_MAX_TOKENS: Final = 256
-_STRIPPED: Final = ("cache_salt", "user_cache_salt", "kv_transfer_params", "priority")
+MAX_CHOICES: Final = 64
+_STRIPPED: Final = (
+    "cache_salt", "user_cache_salt", "kv_transfer_params", "priority", "chat_template", "chat_template_kwargs",
+    "best_of",
+)  # fmt: skip
+"""What a client must not say: who shares a cache, what passes whom, and how the server's own prompt is written."""
+_NO_TEXT: Final = frozenset({"model", "role", "type", "id", "tool_call_id", "format", "detail"})
+"""Fields, at any depth, that hold no text for the model."""
 _TYPES: Final[Mapping[int, str]] = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error",
     400: "invalid_request_error", 413: "invalid_request_error", 422: "invalid_request_error",
@@ -53,7 +60,7 @@ class Ask:
 
     def estimate(self) -> int:
         """Return about how many tokens the prompt has: a token for four bytes, rounded up."""
-        return sum(math.ceil(len(text.encode()) / 4) for text in self.texts())
+        return sum(math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4) for text in self.texts())
 
 
 def parse_ask(data: bytes, path: str) -> Ask:
@@ -74,18 +81,24 @@ def parse_ask(data: bytes, path: str) -> Ask:
     if chat:
         _check_messages(body.get("messages"))
     elif not isinstance(body.get("prompt"), str) and not (
-        isinstance(body.get("prompt"), list) and all(isinstance(p, str) for p in body["prompt"])
+        isinstance(body.get("prompt"), list) and body["prompt"] and all(isinstance(p, str) for p in body["prompt"])
     ):
         raise Invalid("prompt: expected a string or a list of strings")
     asked = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
         raise Invalid("max_tokens: expected a positive number")
-    choices = body.get("n") or 1
-    if not isinstance(choices, int) or isinstance(choices, bool) or not 1 <= choices <= 16:
+    each = body.get("n") or 1
+    if not isinstance(each, int) or isinstance(each, bool) or not 1 <= each <= 16:
         raise Invalid("n: expected 1 to 16")
+    prompts = body.get("prompt") if not chat else None
+    choices = each * (len(prompts) if isinstance(prompts, list) else 1)
+    if choices > MAX_CHOICES:
+        raise Invalid(f"n: expected at most {MAX_CHOICES} answers over all prompts, got {choices}")
     for name in _STRIPPED:
         body.pop(name, None)
-    if not body.get("max_completion_tokens"):
+    if body.get("max_completion_tokens"):
+        body.pop("max_tokens", None)
+    else:
         body["max_tokens"] = asked
     options = body.get("stream_options")
     wants_usage = isinstance(options, dict) and options.get("include_usage") is True
@@ -117,24 +130,17 @@ def _check_messages(messages: Json) -> None:
 
 
 def _slots(body: dict[str, Json]) -> Iterator[tuple[Any, Any]]:
-    """Yield every place of a text that the model reads, as container and key."""
-    if isinstance(body.get("prompt"), str):
-        yield body, "prompt"
-    for holder in (body.get("prompt"), body.get("stop")):
-        if isinstance(holder, list):
-            yield from ((holder, i) for i, text in enumerate(holder) if isinstance(text, str))
-    for message in body.get("messages") or ():
-        for name in ("content", "reasoning_content", "refusal", "name"):
-            if isinstance(message.get(name), str):
-                yield message, name
-        if isinstance(message.get("content"), list):
-            for part in message["content"]:
-                yield from ((part, name) for name in ("text", "refusal") if isinstance(part.get(name), str))
-        for call in message.get("tool_calls") or ():
-            function = call.get("function") if isinstance(call, dict) else None
-            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-                yield function, "arguments"
-    for tool in body.get("tools") or ():
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if isinstance(function, dict) and isinstance(function.get("description"), str):
-            yield function, "description"
+    """Yield every place of a text that the model may read, as container and key, in the order of the request."""
+    waiting: list[Any] = [body]
+    while waiting:
+        holder = waiting.pop()
+        entries = list(holder.items() if isinstance(holder, dict) else enumerate(holder))
+        for key, value in entries:
+            if isinstance(value, str) and key not in _NO_TEXT and not _is_data(key, value):
+                yield holder, key
+        waiting += [value for key, value in reversed(entries) if isinstance(value, dict | list)]
+
+
+def _is_data(key: Any, value: str) -> bool:
+    """Say whether a string is an image's, a sound's or a file's bytes."""
+    return (key in ("url", "file_data") and value.startswith("data:")) or key == "data"

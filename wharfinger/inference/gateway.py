@@ -4,8 +4,10 @@ Order of one request, each step closing the door when it fails:
 1. who: client certificate, JWT-SVID or API key, to one SPIFFE ID;
 2. where: the service that the model's name means, a replica of it;
 3. may: `grant.permits` by the doorkeeper, the decision on disk;
-4. guards on the prompt; 5. tokens reserved; 6. the replica asked;
-7. the answer through the output guards, cut when its grant goes; 8. usage settled.
+4. tokens reserved; 5. guards on the prompt; 6. the replica asked;
+7. the answer through the output guards, cut when its grant goes; 8. usage settled, before the answer's last byte.
+
+Every answer to a caller names its decision, refusals and errors too.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import json
 import logging
 import ssl
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,21 +27,35 @@ from urllib.parse import urlsplit
 from prometheus_client import Counter, Gauge, Histogram
 
 from wharfinger.core.clock import MILLISECOND, Clock
-from wharfinger.core.errors import Denied, Invalid, NotFound, Throttled, Unauthenticated, Unavailable, WharfingerError
-from wharfinger.inference import guards, limits, routing
-from wharfinger.inference.accounts import account_of, settle
+from wharfinger.core.errors import (
+    Denied,
+    Invalid,
+    NotFound,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+    WharfingerError,
+    excerpt,
+)
+from wharfinger.inference import guards, routing
+from wharfinger.inference.accounts import account_of
 from wharfinger.inference.answers import EventSplitter, Found, Stream, Usage, filter_whole, read_json, write_json
 from wharfinger.inference.chat import Ask, error_object, parse_ask
 from wharfinger.inference.http1 import Headers, Reply, Request
+from wharfinger.inference.ledger import Ledger, Reservation
 from wharfinger.inference.scanner import StreamFilter
 from wharfinger.inference.upstream import Answer, Pool, head_of
 from wharfinger.policy.decision import Decision, Verdict
 from wharfinger.policy.doorkeeper import Doorkeeper
 from wharfinger.policy.grant import Door, permits_any
-from wharfinger.policy.journal import Journal
 
 FIRST_BYTE_SECONDS: Final = 60.0
 BETWEEN_BYTES_SECONDS: Final = 60.0
+MAX_ANSWER: Final = 64 * 1024 * 1024
+MAX_TRIES: Final = 3
+"""How many replicas are asked for one request before it is told that none answers."""
+_SCANNED_APART: Final = 64 * 1024
+"""Prompts of more characters are scanned in a thread, so that one long prompt does not hold up every stream."""
 _JSON: Final = (b"content-type", b"application/json")
 _log = logging.getLogger(__name__)
 
@@ -50,8 +67,8 @@ MASKED = Counter("wharf_gateway_masked", "Findings masked or denied, by detector
 
 Authenticate = Callable[[Request], str]
 """Returns the caller's SPIFFE ID; raises `Unauthenticated`."""
-ContextFor = Callable[[str], ssl.SSLContext]
-"""Returns the TLS context that accepts the workload with this SPIFFE ID alone."""
+ContextFor = Callable[[str], ssl.SSLContext | None]
+"""Returns the TLS context that accepts the workload with this SPIFFE ID alone, the same one each time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,12 +81,18 @@ class _Underway:
     decision: Decision
     ask: Ask
     estimate: int
+    reservation: Reservation
     started: int
     task: asyncio.Task[Any] | None = None
     cut: Verdict | None = None
     first: float | None = None
+    settled: bool = False
     usage: Usage = field(default_factory=Usage)
-    found: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Which replica of which service carries it."""
+        return self.service.id, self.replica.pod if self.replica else ""
 
 
 class Gateway:
@@ -78,7 +101,7 @@ class Gateway:
     def __init__(
         self,
         doorkeeper: Doorkeeper,
-        journal: Journal,
+        ledger: Ledger,
         clock: Clock,
         authenticate: Authenticate,
         context_for: ContextFor,
@@ -86,7 +109,7 @@ class Gateway:
         secret_of: Callable[[str, str], str] = lambda _namespace, _name: "",
     ) -> None:
         self._doorkeeper = doorkeeper
-        self._journal = journal
+        self._ledger = ledger
         self._clock = clock
         self._authenticate = authenticate
         self._context_for = context_for
@@ -94,16 +117,20 @@ class Gateway:
         self._secret_of = secret_of
         self._table = routing.Table()
         self._pool = Pool()
+        self._public = ssl.create_default_context()
         self._underway: set[_Underway] = set()
         self._tokens: dict[tuple[str, str], int] = defaultdict(int)
-        self._buckets: dict[tuple[str, str], limits.Bucket] = {}
 
     def replace(self, table: routing.Table) -> None:
         """Take a new table; streams whose grant no longer permits them are cut now."""
         self._table = table
+        self.judge_again()
+
+    def judge_again(self) -> None:
+        """Cut the streams whose grant does not hold any more: by revocation, or because its time is over."""
         for underway in list(self._underway):
             verdict = self._still(underway)
-            if not verdict.allowed and underway.task is not None:
+            if not verdict.allowed and underway.task is not None and underway.cut is None:
                 underway.cut = verdict
                 underway.task.cancel()
 
@@ -115,60 +142,95 @@ class Gateway:
         return flying
 
     async def handle(self, request: Request, reply: Reply) -> None:
-        """Answer one request; every error of ours becomes an error object."""
-        decision = ""
+        """Answer one request; every error of ours becomes an error object that names its decision."""
+        caller = ""
         try:
-            if request.path in ("/livez", "/readyz"):
-                reply.send(200, [], b"ok\n")
-                return
             caller = self._authenticate(request)
             if request.path == "/v1/models" or request.path.startswith("/v1/models/"):
-                self._models(request, caller, reply)
+                await self._models(request, caller, reply)
             elif request.path in ("/v1/chat/completions", "/v1/completions"):
                 if request.method != "POST":
                     raise Invalid(f"expected POST, got {request.method}")
-                decision = await self._complete(request, caller, reply)
+                await self._complete(request, caller, reply)
             else:
                 raise NotFound(f"there is no {request.method} {request.path[:80]} here")
         except _Told as told:
             _refuse(reply, told.error, told.decision)
         except WharfingerError as error:
-            _refuse(reply, error, decision)
+            _refuse(reply, error, await self._refusal(request, caller, error))
 
-    def _models(self, request: Request, caller: str, reply: Reply) -> None:
+    async def _refusal(self, request: Request, caller: str, error: WharfingerError) -> str:
+        """Record an error that no rule had a word in; return the decision's id, empty when it cannot be stored."""
+        element = "identity" if isinstance(error, Unauthenticated) else "request"
+        decision, stored = self._doorkeeper.record(
+            Door.GATEWAY, Verdict(False, error.message, element), who=caller or None, verb="call",
+            what=request.path[:80],
+        )  # fmt: skip
+        try:
+            await asyncio.wrap_future(stored)
+        except WharfingerError as full:
+            _log.error("a decision was not stored", extra={"fields": {"error": str(full)}})
+            return ""
+        return decision.id
+
+    async def _models(self, request: Request, caller: str, reply: Reply) -> None:
         if request.method != "GET":
             raise Invalid(f"expected GET, got {request.method}")
-        shown = [{"id": s.id, "object": "model", "created": 0, "owned_by": s.tenant} for s in self._table.of(caller)]
+        shown: Any = [
+            {"id": s.id, "object": "model", "created": 0, "owned_by": s.tenant} for s in self._table.of(caller)
+        ]
         wanted = request.path.removeprefix("/v1/models").strip("/")
         if wanted:
-            found = next((m for m in shown if m["id"] == wanted), None)
+            found = next((m for m in shown if wanted in (m["id"], m["id"].partition("/")[2])), None)
             if found is None:
-                raise NotFound("there is no such model for you")
-            reply.send(200, [_JSON], json.dumps(found).encode())
-            return
-        reply.send(200, [_JSON], json.dumps({"object": "list", "data": shown}).encode())
+                raise NotFound("there is no such model for you", hint="GET /v1/models lists those you may call")
+            shown = found
+        else:
+            shown = {"object": "list", "data": shown}
+        verdict = Verdict(True, "everyone may see what they may call")
+        decision, stored = self._doorkeeper.record(Door.GATEWAY, verdict, who=caller, verb="list", what="models")
+        await asyncio.wrap_future(stored)
+        reply.send(200, [_JSON, (b"x-wharf-decision", decision.id.encode())], json.dumps(shown).encode())
 
-    async def _complete(self, request: Request, caller: str, reply: Reply) -> str:
+    async def _complete(self, request: Request, caller: str, reply: Reply) -> None:
         ask = parse_ask(request.body, request.path)
         service = self._table.find(ask.model, caller)
         ask.bound(service.max_tokens)
-        replica = None if service.external else routing.choose(service, lambda r: self._load(service, r))
+        replica, decision = await self._admit(service, caller, frozenset())
+        estimate = ask.estimate()
+        try:
+            reservation = self._ledger.reserve(service, caller, estimate + ask.max_tokens)
+        except Throttled as error:
+            raise await self._told(service, caller, error, "limit") from error
+        try:
+            try:
+                await self._guard(service, ask, caller)
+            except Denied as error:
+                raise await self._told(service, caller, error, "guard") from error
+            underway = _Underway(
+                service, replica, caller, decision, ask, estimate, reservation, self._clock.monotonic()
+            )  # fmt: skip
+            await self._pass_on(request, underway, reply)
+        finally:
+            self._ledger.release(reservation)
+
+    async def _admit(
+        self, service: routing.Service, caller: str, avoid: frozenset[str]
+    ) -> tuple[routing.Replica | None, Decision]:
+        """Choose a replica and decide; returns a yes. Raises `_Told` with the no."""
+        replica = None
+        if not service.external:
+            replica = routing.choose(service, lambda r: self._tokens[service.id, r.pod], avoid)
         decision = await self._decide(service, replica, caller)
         if not decision.verdict.allowed:
             REQUESTS.labels(service.id, "denied").inc()
             raise _Told(Denied(decision.verdict.reason), decision.id)
-        try:
-            self._guard(service, ask, caller)
-            estimate = ask.estimate()
-            self._reserve(service, caller, estimate + ask.max_tokens)
-        except WharfingerError as error:
-            REQUESTS.labels(service.id, "refused").inc()
-            kind = "limit" if isinstance(error, Throttled) else "guard"
-            refusal = await self._record(service, Verdict(False, error.message, kind), caller, "call")
-            raise _Told(error, refusal.id) from error
-        underway = _Underway(service, replica, caller, decision, ask, estimate, self._clock.monotonic())
-        await self._pass_on(request, underway, reply)
-        return decision.id
+        return replica, decision
+
+    async def _told(self, service: routing.Service, caller: str, error: WharfingerError, element: str) -> _Told:
+        REQUESTS.labels(service.id, "refused").inc()
+        refusal = await self._record(service, Verdict(False, error.message, element), caller, "call")
+        return _Told(error, refusal.id)
 
     async def _decide(self, service: routing.Service, replica: routing.Replica | None, caller: str) -> Decision:
         if replica is None:
@@ -197,49 +259,20 @@ class Gateway:
         )  # fmt: skip
         return verdict
 
-    def _guard(self, service: routing.Service, ask: Ask, caller: str) -> None:
-        denying = guards.families(service.rules.prompt, "Deny")
-        if denying:
-            scan = guards.scanner(denying)
-            found = sorted({finding.detector for text in ask.texts() for finding in scan.find(text)})
-            if found:
-                for name in found:
-                    MASKED.labels(name).inc()
-                raise Denied(
-                    f"the prompt holds what must not leave: {', '.join(found)}", hint="take it out and ask again"
-                )
-        masking = guards.families(service.rules.prompt, "Mask")
-        if masking:
-            scan = guards.scanner(masking)
-            ask.rewrite(lambda text: guards.mask(text, scan))
+    async def _guard(self, service: routing.Service, ask: Ask, caller: str) -> None:
+        """Look at the prompt: raise `Denied` for what must not leave, mask what must not be read."""
+        texts = list(ask.texts())
+        if sum(map(len, texts)) > _SCANNED_APART:
+            await asyncio.to_thread(_look, service, ask, texts)
+        else:
+            _look(service, ask, texts)
         who = caller if service.salt_by_caller else service.tenant
         ask.body["cache_salt"] = hashlib.blake2b(who.encode(), key=self._salt_key, digest_size=16).hexdigest()
 
-    def _reserve(self, service: routing.Service, caller: str, tokens: int) -> None:
-        now = self._clock.now()
-        wanted = [(("tenant", service.tenant), service.tenant_limit, f"tenant {service.tenant}")]
-        if service.caller_limit is not None:
-            wanted.append(((f"caller/{service.id}", caller), service.caller_limit, caller))
-        taken: dict[tuple[str, str], limits.Bucket] = {}
-        for key, limit, whose in wanted:
-            bucket = limits.refill(self._buckets.get(key) or limits.full(limit, now), limit, now)
-            taken[key] = limits.reserve(bucket, tokens, whose)
-        self._buckets.update(taken)
-
-    def _settle_limits(self, underway: _Underway, used: int) -> None:
-        reserved = underway.estimate + underway.ask.max_tokens
-        service = underway.service
-        for key in (("tenant", service.tenant), (f"caller/{service.id}", underway.caller)):
-            if key in self._buckets:
-                self._buckets[key] = limits.settle(self._buckets[key], reserved, used)
-
     async def _pass_on(self, request: Request, underway: _Underway, reply: Reply) -> None:
-        service, replica = underway.service, underway.replica
-        key = (service.id, replica.pod if replica else "")
-        self._underway.add(underway)
-        self._tokens[key] += _weight(underway)
-        IN_FLIGHT.labels(service.id).inc(_weight(underway))
         underway.task = asyncio.current_task()
+        self._underway.add(underway)
+        IN_FLIGHT.labels(underway.service.id).inc(_weight(underway))
         outcome = "broken"
         try:
             await self._exchange(request, underway, reply)
@@ -251,34 +284,56 @@ class Gateway:
             outcome = "revoked"
             if underway.task is not None:
                 underway.task.uncancel()
-            await self._record(service, underway.cut, underway.caller, "stream")
+            await self._record(underway.service, underway.cut, underway.caller, "stream")
             self._end_cut(underway, reply)
-        except Unavailable as error:
-            if reply.started:
-                _log.info("answer broke off", extra={"fields": {"decision": underway.decision.id, "error": str(error)}})
-                reply.abort()
-            else:
+        except WharfingerError as error:
+            if not reply.started:
                 raise _Told(error, underway.decision.id) from error
+            _log.info("answer broke off", extra={"fields": {"decision": underway.decision.id, "error": str(error)}})
+            reply.abort()
         finally:
             self._underway.discard(underway)
-            self._tokens[key] -= _weight(underway)
-            IN_FLIGHT.labels(service.id).dec(_weight(underway))
-            self._close_account(underway, outcome)
+            IN_FLIGHT.labels(underway.service.id).dec(_weight(underway))
+            REQUESTS.labels(underway.service.id, outcome).inc()
+            if not underway.settled:
+                self._settle(underway, outcome).add_done_callback(_tell_lost)
 
     async def _exchange(self, request: Request, underway: _Underway, reply: Reply) -> None:
-        host, port, context, head, body = self._upstream_request(request, underway)
-        answer = await self._pool.request(host, port, context, head, body, seconds=FIRST_BYTE_SECONDS)
-        try:
-            if underway.ask.stream and answer.status == 200:
-                await self._stream(underway, answer, reply)
-            else:
-                await self._whole(underway, answer, reply)
-        finally:
-            self._pool.release(host, port, answer)
+        avoid: frozenset[str] = frozenset()
+        while True:
+            host, port, context, head, body = self._upstream_request(request, underway)
+            key = underway.key
+            self._tokens[key] += _weight(underway)
+            try:
+                try:
+                    answer = await self._pool.request(host, port, context, head, body, seconds=FIRST_BYTE_SECONDS)
+                except Unavailable:
+                    avoid |= {key[1]}
+                    if len(avoid) == MAX_TRIES or not await self._turn_to_another(underway, avoid):
+                        raise
+                    continue
+                try:
+                    if underway.ask.stream and answer.status == 200:
+                        await self._stream(underway, answer, reply)
+                    else:
+                        await self._whole(underway, answer, reply)
+                    return
+                finally:
+                    self._pool.release(host, port, context, answer)
+            finally:
+                self._tokens[key] -= _weight(underway)
+
+    async def _turn_to_another(self, underway: _Underway, avoid: frozenset[str]) -> bool:
+        """Give a request that no byte has come back for to another replica, by a decision of its own."""
+        now = self._table.services.get(underway.service.id)
+        if now is None or underway.replica is None or all(replica.pod in avoid for replica in now.replicas):
+            return False
+        underway.replica, underway.decision = await self._admit(now, underway.caller, avoid)
+        return True
 
     async def _stream(self, underway: _Underway, answer: Answer, reply: Reply) -> None:
         make = self._output_filter(underway.service)
-        stream = Stream(make, underway.usage, wants_usage=underway.ask.wants_usage)
+        stream = Stream(make, underway.usage, wants_usage=underway.ask.wants_usage, most=underway.ask.max_tokens)
         splitter = EventSplitter()
         reply.start(200, self._headers(underway, b"text/event-stream; charset=utf-8"))
         try:
@@ -286,19 +341,32 @@ class Gateway:
                 if underway.first is None:
                     self._first_token(underway)
                 await reply.write(b"".join(stream.take(data) for data in splitter.feed(chunk)))
-            rest = b"".join(stream.take(data) for data in splitter.finish())
-            await reply.write(rest if stream.done else rest + stream.finish())
+                if stream.done:
+                    break
+            else:
+                await reply.write(b"".join(stream.take(data) for data in splitter.finish()))
+                if not stream.done and not answer.framed:
+                    raise Unavailable("the model's server closed the connection in the middle of its answer")
+            last = stream.finish()
+            await asyncio.wrap_future(self._settle(underway, "ok"))
+            await reply.write(last)
             reply.finish()
         finally:
             await self._tell_found(underway, stream.told)
 
     async def _whole(self, underway: _Underway, answer: Answer, reply: Reply) -> None:
-        data = b"".join([chunk async for chunk in answer.chunks(BETWEEN_BYTES_SECONDS)])
+        data = b""
+        async for chunk in answer.chunks(BETWEEN_BYTES_SECONDS):
+            data += chunk
+            if len(data) > MAX_ANSWER:
+                raise Unavailable("the model's server sent an answer without end")
         if answer.status != 200:
-            raise Unavailable(f"the model's server answered {answer.status}")
+            raise _of_upstream(answer.status, data)
         body = read_json(data, "an answer")
         self._first_token(underway)
-        await self._tell_found(underway, filter_whole(body, self._output_filter(underway.service), underway.usage))
+        told = filter_whole(body, self._output_filter(underway.service), underway.usage)
+        await self._tell_found(underway, told)
+        await asyncio.wrap_future(self._settle(underway, "ok"))
         reply.send(200, self._headers(underway, b"application/json"), write_json(body))
 
     async def _tell_found(self, underway: _Underway, told: Found) -> None:
@@ -315,27 +383,25 @@ class Gateway:
         service, replica = underway.service, underway.replica
         body = underway.ask.body
         headers: list[tuple[bytes, bytes]] = [_JSON]
+        body["model"] = service.model
         if replica is not None:
-            body["model"] = service.model
             headers += [
                 (b"x-wharf-caller", underway.caller.encode()),
                 (b"x-wharf-decision", underway.decision.id.encode()),
             ]
-            data = json.dumps(body, ensure_ascii=False).encode()
+            data = write_json(body)
             head = head_of("POST", request.path, f"{replica.host}:{replica.port}", headers, len(data))
             return replica.host, replica.port, self._context_for(service.workload), head, data
-        body["model"] = service.model
         body.pop("cache_salt", None)
         url = urlsplit(service.external)
         if service.external_secret:
             token = self._secret_of(service.namespace, service.external_secret)
             headers.append((b"authorization", f"Bearer {token}".encode("ascii", "ignore")))
-        data = json.dumps(body, ensure_ascii=False).encode()
+        data = write_json(body)
         path = url.path.rstrip("/").removesuffix("/v1") + request.path
-        host = url.hostname or ""
-        context = ssl.create_default_context() if url.scheme == "https" else None
+        context = self._public if url.scheme == "https" else None
         head = head_of("POST", path, url.netloc, headers, len(data))
-        return host, url.port or (443 if context else 80), context, head, data
+        return url.hostname or "", url.port or (443 if context else 80), context, head, data
 
     def _output_filter(self, service: routing.Service) -> Callable[[], StreamFilter] | None:
         watched = guards.families(service.rules.output, "Mask", "Deny")
@@ -370,19 +436,15 @@ class Gateway:
         else:
             raise _Told(Denied(underway.cut.reason), underway.decision.id)
 
-    def _close_account(self, underway: _Underway, outcome: str) -> None:
+    def _settle(self, underway: _Underway, outcome: str) -> Future[None]:
+        """Settle once, whatever comes of the answer; the account is stored when the future is done."""
+        underway.settled = True
         account = account_of(
             underway.decision.id, self._clock.now(), underway.caller, underway.usage, underway.estimate,
             underway.first, outcome,
         )  # fmt: skip
-        used = account.prompt + account.completion
-        self._settle_limits(underway, used)
-        settle(self._journal, underway.service, account).add_done_callback(_tell_lost)
-        REQUESTS.labels(underway.service.id, outcome).inc()
-        TOKENS.labels(underway.service.tenant, underway.service.id).inc(used)
-
-    def _load(self, service: routing.Service, replica: routing.Replica) -> int:
-        return self._tokens[service.id, replica.pod]
+        TOKENS.labels(underway.service.tenant, underway.service.id).inc(account.prompt + account.completion)
+        return self._ledger.settle(underway.service, underway.reservation, account)
 
 
 class _Told(Exception):
@@ -392,6 +454,35 @@ class _Told(Exception):
         super().__init__(str(error))
         self.error = error
         self.decision = decision
+
+
+def _look(service: routing.Service, ask: Ask, texts: Iterable[str]) -> None:
+    denying = guards.families(service.rules.prompt, "Deny")
+    if denying:
+        scan = guards.scanner(denying)
+        found = sorted({finding.detector for text in texts for finding in scan.find(text)})
+        if found:
+            for name in found:
+                MASKED.labels(name).inc()
+            raise Denied(f"the prompt holds what must not leave: {', '.join(found)}", hint="take it out and ask again")
+    masking = guards.families(service.rules.prompt, "Mask")
+    if masking:
+        scan = guards.scanner(masking)
+        ask.rewrite(lambda text: guards.mask(text, scan))
+
+
+def _of_upstream(status: int, data: bytes) -> WharfingerError:
+    """Return the error that an answer which is none becomes: the server's refusal of a request is told to its caller."""
+    message = f"the model's server answered {status}"
+    try:
+        told = read_json(data, "an error").get("error")
+    except Unavailable:
+        told = None
+    said = told.get("message") if isinstance(told, dict) else told
+    if isinstance(said, str) and status in (400, 403, 404, 422):
+        message += f": {excerpt(said, 300)}"
+    kinds = {400: Invalid, 403: Denied, 404: NotFound, 422: Invalid}
+    return kinds.get(status, Unavailable)(message)
 
 
 def _weight(underway: _Underway) -> int:

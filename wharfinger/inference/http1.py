@@ -2,7 +2,9 @@
 
 Strict means refused, not repaired (RFC 9112): both Content-Length and Transfer-Encoding, a repeated or malformed
 Content-Length, a transfer coding other than chunked, bare CR or LF, folded headers, a second Host, control characters
-in a field, more than `MAX_HEADERS` of headers, more than the limit of body, and a request pipelined behind another.
+in a field, trailers, more than `MAX_HEADERS` of headers, more than the limit of body, and a request pipelined behind
+another. A request that does not come whole in `request_seconds` is 408; a client that reads nothing of its answer for
+`stall_seconds` is cut off.
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ class Reply:
 class _Parsing:
     """What of a request has come so far."""
 
+    whole: bool = False
     target: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
     size: int = 0
@@ -92,15 +95,24 @@ class _Parsing:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection. `idle_seconds` bounds the wait for a request's head and between its bytes."""
+    """One client's connection. `idle_seconds` bounds the wait for a request, `request_seconds` that for all of it."""
 
     def __init__(
-        self, handler: Handler, connections: set[Connection], *, max_body: int = MAX_BODY, idle_seconds: float = 75.0
+        self,
+        handler: Handler,
+        connections: set[Connection],
+        *,
+        max_body: int = MAX_BODY,
+        idle_seconds: float = 75.0,
+        request_seconds: float = 30.0,
+        stall_seconds: float = 60.0,
     ) -> None:
         self._handler = handler
         self._connections = connections
         self._max_body = max_body
         self._idle_seconds = idle_seconds
+        self._request_seconds = request_seconds
+        self._stall_seconds = stall_seconds
         self._parser: Any = httptools.HttpRequestParser(self)
         self._parsing = _Parsing()
         self._task: asyncio.Task[None] | None = None
@@ -110,6 +122,8 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._timer: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._begun = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -119,27 +133,31 @@ class Connection(asyncio.Protocol):
         self._peer = peer_id(transport.get_extra_info("ssl_object"))
         transport.set_write_buffer_limits(high=HIGH_WATER)
         self._connections.add(self)
-        self._arm()
+        self._arm(self._idle_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is its request."""
         self._connections.discard(self)
         self._disarm()
-        self._writable.set()
+        self.resume_writing()
         if self._task is not None:
             self._task.cancel()
 
     def pause_writing(self) -> None:
         """The client reads slower than the answer comes."""
         self._writable.clear()
+        if self._stall is None:
+            self._stall = asyncio.get_running_loop().call_later(self._stall_seconds, self._transport.abort)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._writable.set()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def data_received(self, data: bytes) -> None:
         """Parse; anything that is not strict HTTP/1.1 ends the connection with the status that says why."""
-        self._arm()
         if self._task is not None:
             self._closing = True
             self._transport.pause_reading()
@@ -164,6 +182,8 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             raise _Refused(400, "one request at a time on a connection")
         self._parsing = _Parsing()
+        self._begun = True
+        self._arm(self._request_seconds)
 
     def on_url(self, url: bytes) -> None:
         """httptools: a piece of the target."""
@@ -173,6 +193,10 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """httptools: one header."""
         self._grow(len(name) + len(value) + 4)
+        if self._parsing.whole:
+            raise _Refused(400, "no trailers")
+        if b"\r" in value or b"\n" in value:
+            raise _Refused(400, "a header on one line")
         key = name.lower()
         headers = self._parsing.headers
         if key in headers:
@@ -184,11 +208,12 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """httptools: the head is whole."""
         headers = self._parsing.headers
+        self._parsing.whole = True
         length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
         if length is not None and coding is not None:
             raise _Refused(400, "Content-Length or Transfer-Encoding, not both")
-        if coding is not None and coding.strip().lower() != b"chunked":
-            raise _Refused(400, "chunked is the only transfer coding")
+        if coding is not None and (coding.strip().lower() != b"chunked" or self._parser.get_http_version() != "1.1"):
+            raise _Refused(400, "chunked is the only transfer coding, and of HTTP/1.1")
         if length is not None:
             if not length.isdigit():
                 raise _Refused(400, "expected Content-Length in digits")
@@ -209,6 +234,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """httptools: the request is whole; its handler runs."""
         self._disarm()
+        self._begun = False
         self._keep_alive = bool(self._parser.should_keep_alive())
         try:
             target = self._parsing.target.decode("ascii")
@@ -256,7 +282,7 @@ class Connection(asyncio.Protocol):
             if not reply.started or not self._keep_alive or self._closing:
                 self._transport.close()
             else:
-                self._arm()
+                self._arm(self._idle_seconds)
 
     def _grow(self, size: int) -> None:
         self._parsing.size += size
@@ -269,9 +295,9 @@ class Connection(asyncio.Protocol):
         self.write_head(status, [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))], body)
         self._transport.close()
 
-    def _arm(self) -> None:
+    def _arm(self, seconds: float) -> None:
         self._disarm()
-        self._timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._late)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._late)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -279,7 +305,9 @@ class Connection(asyncio.Protocol):
             self._timer = None
 
     def _late(self) -> None:
-        if self._task is None:
+        if self._begun:
+            self._refuse(408, "the request did not come whole in time")
+        elif self._task is None:
             self._transport.close()
 
 

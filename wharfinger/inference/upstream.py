@@ -1,7 +1,9 @@
 """Upstream connections: a pool per endpoint, an answer that streams as it comes.
 
 A kept-alive connection that turns out closed before the answer's first byte is replaced once: inference requests
-change nothing, so sending one again is safe. After the first byte nothing is ever sent again.
+change nothing, so sending one again is safe. After the first byte nothing is ever sent again. A connection is used
+again only for the same address and the same TLS context, which stands for the peer's identity: an address that passes
+from one workload to another carries nothing over.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import httptools
 
@@ -20,10 +22,14 @@ from wharfinger.inference.http1 import Headers
 CONNECT_SECONDS: Final = 5.0
 MAX_IDLE: Final = 64
 _HIGH_WATER: Final = 1024 * 1024
+_Key: TypeAlias = tuple[str, int, ssl.SSLContext | None]
 
 
 class Answer(asyncio.Protocol):
-    """One upstream connection and the answer that is coming over it."""
+    """One upstream connection and the answer that is coming over it.
+
+    `framed` says that the answer itself tells where it ends; one that does not ends with its connection.
+    """
 
     def __init__(self) -> None:
         self._parser: Any = httptools.HttpResponseParser(self)
@@ -31,6 +37,7 @@ class Answer(asyncio.Protocol):
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.complete = False
+        self.framed = False
         self.closed = False
         self._broken = False
         self._chunks: list[bytes] = []
@@ -46,13 +53,15 @@ class Answer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The upstream is gone."""
         self.closed = True
+        if exc is None and self.status and not self.framed and not self._broken:
+            self.complete = True
         self._news.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse a piece of the answer."""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._broken = True
             self._transport.abort()
         self._news.set()
@@ -62,8 +71,11 @@ class Answer(asyncio.Protocol):
         self.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        """httptools: the head is whole."""
-        self.status = self._parser.get_status_code()
+        """httptools: the head is whole; one that only informs (1xx) is passed over."""
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self.status = status
+            self.framed = b"content-length" in self.headers or b"transfer-encoding" in self.headers
 
     def on_body(self, body: bytes) -> None:
         """httptools: a piece of the body."""
@@ -75,12 +87,12 @@ class Answer(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """httptools: the answer is whole."""
-        self.complete = True
+        self.complete = bool(self.status)
 
     def send(self, request: bytes) -> None:
         """Send a request; whatever came of the one before is forgotten."""
         self._parser = httptools.HttpResponseParser(self)
-        self.status, self.headers, self.complete = 0, {}, False
+        self.status, self.headers, self.complete, self.framed = 0, {}, False, False
         self._chunks, self._buffered = [], 0
         self._news.clear()
         self._transport.write(request)
@@ -121,7 +133,8 @@ class Answer(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether another request may follow on this connection."""
-        return self.complete and not self.closed and not self._broken and bool(self._parser.should_keep_alive())
+        whole = self.complete and self.framed and not self._chunks
+        return whole and not self.closed and not self._broken and bool(self._parser.should_keep_alive())
 
     def close(self) -> None:
         """Close the connection."""
@@ -132,7 +145,7 @@ class Pool:
     """Idle connections by endpoint."""
 
     def __init__(self) -> None:
-        self._idle: dict[tuple[str, int], list[Answer]] = defaultdict(list)
+        self._idle: dict[_Key, list[Answer]] = defaultdict(list)
 
     async def request(
         self, host: str, port: int, context: ssl.SSLContext | None, head: bytes, body: bytes, *, seconds: float
@@ -141,32 +154,23 @@ class Pool:
 
         Raises `Unavailable` when the endpoint cannot be reached or does not answer.
         """
-        idle = self._idle[host, port]
+        idle = self._idle[host, port, context]
         while idle:
             answer = idle.pop()
-            if answer.closed:
-                continue
-            answer.send(head + body)
-            try:
-                await answer.head(seconds)
-            except Unavailable:
+            if not answer.reusable:
                 answer.close()
-                if answer.status:
+                continue
+            try:
+                return await self._ask(answer, head + body, seconds)
+            except Unavailable:
+                if answer.status or not answer.closed:
                     raise
                 break
-            return answer
-        answer = await self._connect(host, port, context)
-        answer.send(head + body)
-        try:
-            await answer.head(seconds)
-        except BaseException:
-            answer.close()
-            raise
-        return answer
+        return await self._ask(await self._connect(host, port, context), head + body, seconds)
 
-    def release(self, host: str, port: int, answer: Answer) -> None:
+    def release(self, host: str, port: int, context: ssl.SSLContext | None, answer: Answer) -> None:
         """Give a connection back; one whose answer was not read whole is closed."""
-        idle = self._idle[host, port]
+        idle = self._idle[host, port, context]
         if answer.reusable and len(idle) < MAX_IDLE:
             idle.append(answer)
         else:
@@ -178,6 +182,15 @@ class Pool:
             for answer in idle:
                 answer.close()
         self._idle.clear()
+
+    async def _ask(self, answer: Answer, request: bytes, seconds: float) -> Answer:
+        answer.send(request)
+        try:
+            await answer.head(seconds)
+        finally:
+            if not answer.status:
+                answer.close()
+        return answer
 
     async def _connect(self, host: str, port: int, context: ssl.SSLContext | None) -> Answer:
         loop = asyncio.get_running_loop()

@@ -19,6 +19,7 @@ from wharfinger.core.systemclock import SystemClock
 from wharfinger.core.systemids import SystemIds
 from wharfinger.inference.gateway import Gateway
 from wharfinger.inference.http1 import Connection, Reply, Request
+from wharfinger.inference.ledger import Ledger
 from wharfinger.inference.routing import build
 from wharfinger.policy.doorkeeper import Doorkeeper
 from wharfinger.policy.journal import Journal, read
@@ -129,7 +130,7 @@ class Bench:
         self.journal = Journal(self.folder)
         clock = SystemClock()
         keeper = Doorkeeper("gateway", self.journal, clock, SystemIds())
-        self.gateway = Gateway(keeper, self.journal, clock, self._who, lambda _: None, b"salt")  # type: ignore[arg-type,return-value]
+        self.gateway = Gateway(keeper, Ledger(self.journal, clock), clock, self._who, lambda _: None, b"salt")
         self.upstream_port = self._serve(self.upstream.handle)
         self.port = self._serve(self.gateway.handle)
         self.set()

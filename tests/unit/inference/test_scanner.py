@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from typing import Any
@@ -29,7 +30,7 @@ def streamed(text: str, cuts: list[int], scanner: Scanner = BOTH, **denied: Any)
     """Return what a filter lets out of `text` cut at `cuts`."""
     stream = StreamFilter(scanner, **denied)
     edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    passed = [stream.feed(text[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    passed = [stream.feed(text[a:b]) for a, b in itertools.pairwise(edges)]
     return "".join([*passed, stream.finish()])
 
 
