@@ -18,6 +18,7 @@ from wharfinger.kinds.kind import Schema
 DEEPEST: Final = 200
 """Levels of a schema; deeper ones are refused, so that no walk along one can exhaust the stack."""
 
+_PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
 _NUMBERS: Final = ("maximum", "minimum", "multipleOf")
 _COUNTS: Final = ("maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties")
 _FLAGS: Final = (
@@ -27,11 +28,20 @@ _FLAGS: Final = (
     "uniqueItems",
     "x-kubernetes-int-or-string",
     "x-kubernetes-embedded-resource",
-    "x-kubernetes-preserve-unknown-fields",
+    _PRESERVE,
 )
 _TEXTS: Final = ("type", "format", "pattern", "x-kubernetes-list-type", "x-kubernetes-map-type")
 _LISTS: Final = ("required", "enum", "x-kubernetes-list-map-keys", "x-kubernetes-validations")
-_UNSUPPORTED: Final = ("$ref", "patternProperties", "dependencies", "additionalItems", "definitions", "id", "$schema")
+_UNSUPPORTED: Final = {
+    "id": "id",
+    "$schema": "schema",
+    "$ref": "$ref",
+    "patternProperties": "patternProperties",
+    "dependencies": "dependencies",
+    "additionalItems": "additionalItems",
+    "definitions": "definitions",
+}
+"""Keywords that structural schemas do not have, and what messages call them."""
 
 
 @dataclass(slots=True)
@@ -133,7 +143,7 @@ def read(document: Schema | None, depth: int = 0) -> Node:
         one_of=tuple(read(each, depth + 1) for each in get("oneOf") or ()),
         negated=read(get("not"), depth + 1) if get("not") is not None else None,
         embedded=bool(get("x-kubernetes-embedded-resource")),
-        preserve=bool(get("x-kubernetes-preserve-unknown-fields")),
+        preserve=bool(get(_PRESERVE)),
         list_type=get("x-kubernetes-list-type") or "",
         list_keys=tuple(get("x-kubernetes-list-map-keys") or ()),
         map_type=get("x-kubernetes-map-type") or "",
@@ -151,8 +161,12 @@ def _check_keywords(document: Schema) -> None:
     for name, value in document.items():
         if value is None or name == "default":
             continue
-        if name in _UNSUPPORTED and value:
-            raise Malformed(f"expected a structural schema, got one with {name}")
+        if name in _UNSUPPORTED and (value or name == "additionalItems"):
+            raise Malformed(f"OpenAPIV3Schema '{_UNSUPPORTED[name]}' is not supported")
+        if name == "items" and isinstance(value, list):
+            raise Malformed("OpenAPIV3Schema 'items' must be a schema, but is an array")
+        if name == _PRESERVE and value is False:
+            raise Malformed(f"internal error: '{_PRESERVE}' must be true or undefined")
         if name in _LISTS or name in {"allOf", "anyOf", "oneOf"}:
             fits = isinstance(value, list) and _fit_items(name, value)
         elif name in _TEXTS:
