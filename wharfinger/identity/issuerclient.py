@@ -19,11 +19,12 @@ from wharfinger.identity.spiffeid import SpiffeId
 
 @dataclass(frozen=True, slots=True)
 class PodRegistration:
-    """A pod whose processes may have an SVID.
+    """A pod, or one container of it, whose processes may have an SVID.
 
     `folder` is where its Workload API socket `workload.sock` is made. Its processes are those of the pid namespace with
-    the inode `pidns`; 0 where pods are not isolated: then they are the descendants of `pid`, the process that started
-    `ticks` clock ticks after boot (`/proc/PID/stat`, field 22).
+    the inode `pidns`; 0, or the host's own, where pods are not isolated: then they are the descendants of `pid`. `pid`
+    is the process that holds it up, inside or its parent outside; with it the pod's identity ends. It started `ticks`
+    clock ticks after boot (`/proc/PID/stat`, field 22).
     """
 
     uid: str
@@ -32,6 +33,7 @@ class PodRegistration:
     pidns: int
     pid: int
     ticks: int
+    container: str = ""
 
 
 @dataclass(frozen=True, slots=True)
