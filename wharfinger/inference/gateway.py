@@ -472,7 +472,7 @@ def _look(service: routing.Service, ask: Ask, texts: Iterable[str]) -> None:
 
 
 def _of_upstream(status: int, data: bytes) -> WharfingerError:
-    """Return the error that an answer which is none becomes: the server's refusal of a request is told to its caller."""
+    """Return the error that an answer which is none becomes; a refusal of the request is told to its caller."""
     message = f"the model's server answered {status}"
     try:
         told = read_json(data, "an error").get("error")

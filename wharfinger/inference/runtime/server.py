@@ -1,7 +1,8 @@
 """The runtime's OpenAI API: what the gateway passes on, answered by the small language model.
 
 The connection is the gateway's alone (mutual TLS), and the gateway's word is not enough: the caller that it names is
-judged by the same grant once more, and the decision is on disk before the first token.
+judged by the same grant once more, and the decision is on disk before the first token. An answer under way whose grant
+goes is broken off.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from wharfinger.core.clock import SECOND, Clock
 from wharfinger.core.errors import Denied, Invalid, NotFound, Unavailable, WharfingerError
@@ -18,19 +20,43 @@ from wharfinger.core.ids import Ids
 from wharfinger.inference.chat import Ask, error_object, parse_ask
 from wharfinger.inference.http1 import Reply, Request
 from wharfinger.inference.language import LanguageModel
-from wharfinger.policy.decision import Decision
+from wharfinger.policy.decision import Decision, Verdict
 
-Permit = Callable[[str], Awaitable[Decision]]
-"""Judges one caller at the runtime's door; the decision is stored when it returns."""
 _JSON: Final = (b"content-type", b"application/json")
+
+
+class Permits(Protocol):
+    """Who may call; `door.RuntimeDoor` is one."""
+
+    async def permit(self, caller: str) -> Decision:
+        """Judge one caller; the decision is stored when it returns."""
+        ...
+
+    def still(self, caller: str) -> Verdict:
+        """Judge a call under way."""
+        ...
+
+    async def cut(self, caller: str, verdict: Verdict) -> None:
+        """Store why a call under way was ended."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Underway:
+    """A call that has been let through."""
+
+    caller: str
+    task: asyncio.Task[Any]
+    cut: Verdict | None = None
 
 
 class Runtime:
     """Serves `model` once there is one; until then it says why not."""
 
-    def __init__(self, name: str, permit: Permit, clock: Clock, ids: Ids, *, pace: float = 0.0) -> None:
+    def __init__(self, name: str, door: Permits, clock: Clock, ids: Ids, *, pace: float = 0.0) -> None:
         self._name = name
-        self._permit = permit
+        self._door = door
+        self._underway: set[_Underway] = set()
         self._clock = clock
         self._ids = ids
         self._pace = pace
@@ -47,6 +73,14 @@ class Runtime:
         self._model = None
         self.why_not = why_not
 
+    def judge_again(self) -> None:
+        """Break off the calls whose grant does not hold any more."""
+        for underway in list(self._underway):
+            verdict = self._door.still(underway.caller)
+            if not verdict.allowed and underway.cut is None:
+                underway.cut = verdict
+                underway.task.cancel()
+
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
         try:
@@ -62,13 +96,16 @@ class Runtime:
                 raise NotFound(f"there is no {request.method} {request.path[:80]} here")
             await self._complete(request, reply)
         except WharfingerError as error:
-            reply.send(error.status, [_JSON], error_object(error))
+            if reply.started:
+                reply.abort()
+            else:
+                reply.send(error.status, [_JSON], error_object(error))
 
     async def _complete(self, request: Request, reply: Reply) -> None:
         caller = request.headers.get(b"x-wharf-caller", b"").decode("ascii", "replace")
         if not caller:
             raise Denied("the request names no caller: it did not come through the gateway")
-        decision = await self._permit(caller)
+        decision = await self._door.permit(caller)
         if not decision.verdict.allowed:
             raise Denied(decision.verdict.reason)
         if self._model is None:
@@ -76,14 +113,30 @@ class Runtime:
         ask = parse_ask(request.body, request.path)
         if ask.choices != 1:
             raise Invalid("n: this runtime gives one choice")
+        task = asyncio.current_task()
+        assert task is not None
+        underway = _Underway(caller, task)
+        self._underway.add(underway)
+        try:
+            await self._answer(self._model, ask, reply)
+        except asyncio.CancelledError:
+            if underway.cut is None:
+                raise
+            task.uncancel()
+            await self._door.cut(caller, underway.cut)
+            raise Denied(underway.cut.reason) from None
+        finally:
+            self._underway.discard(underway)
+
+    async def _answer(self, model: LanguageModel, ask: Ask, reply: Reply) -> None:
         prompt = "\n".join(ask.texts())
-        pieces = self._pieces(self._model, ask, prompt)
+        pieces = self._pieces(model, ask, prompt)
         head = {
             "id": f"chatcmpl-{self._ids.uid()}",
             "created": self._clock.now() // SECOND,
             "model": self._name,
         }
-        used = self._model.count(prompt)
+        used = model.count(prompt)
         if ask.stream:
             await self._stream(ask, head, pieces, used, reply)
             return
