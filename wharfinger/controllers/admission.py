@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from wharfinger.core.document import Json
-from wharfinger.core.errors import Denied, FieldProblem, Invalid, excerpt
+from wharfinger.core.errors import Conflict, Denied, FieldProblem, Invalid, excerpt
+from wharfinger.gpu import berths
 from wharfinger.kinds.kind import GROUP
 
 Lookup: TypeAlias = Callable[[str, str, str], Mapping[str, Json] | None]
@@ -33,10 +34,19 @@ def admit(
     who: str,
     lookup: Lookup,
 ) -> None:
-    """Judge a CREATE or UPDATE of an object of `plural.group` by the SPIFFE ID `who`.
+    """Judge a CREATE or UPDATE of an object of `plural.group` by the SPIFFE ID `who`, or a write of its STATUS.
 
-    Raises `Invalid` with every field that is wrong, or `Denied` when the caller may not do it this way.
+    Raises `Invalid` with every field that is wrong, `Denied` when the caller may not do it this way, `Conflict` when a
+    claim would get silicon that is another's or that its tenant's quota does not allow.
     """
+    if operation == "STATUS":
+        if (group, plural) == ("resource.k8s.io", "resourceclaims") and berths.gains(new, old):
+            refusal = berths.refusal(
+                new, *(_all(lookup, kind) for kind in ("resourceclaims", "resourceslices", "tenants"))
+            )
+            if refusal:
+                raise Conflict(f"resourceclaims {excerpt(str(new['metadata']['name']))}: {refusal}")
+        return
     namespace = str(new.get("metadata", {}).get("namespace", ""))
     if group == GROUP and namespace and operation == "CREATE":
         _in_a_tenant(namespace, plural, lookup)

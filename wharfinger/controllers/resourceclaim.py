@@ -1,7 +1,7 @@
 """Makes a Pod's ResourceClaims from their templates, names them in the Pod's status, and frees them when it is over.
 
 What kube-controller-manager's resourceclaim controller does in a cluster (resource.k8s.io/v1): one claim per pod and
-entry, owned by the pod, so that it goes with it; `reservedFor` is emptied when the pod has ended.
+entry, owned by the pod, so that it goes with it; `reservedFor` is emptied when the pod has ended or is gone.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ class ResourceClaimReconciler:
         self._writer = writer
 
     def watches(self) -> Mapping[str, Callable[[Object], Iterable[Key]]]:
-        """Return pods, and the claims that they own."""
-        return {"pods": own, "resourceclaims": owner("Pod")}
+        """Return pods, and the claims that they own or hold."""
+        owned = owner("Pod")
+        return {"pods": own, "resourceclaims": lambda claim: {*owned(claim), *_holders(claim)}}
 
     def reconcile(self, key: Key, now: Instant) -> Span | None:
         """Make what the pod lacks; free what it no longer uses."""
         pod = self._cache.get("pods", key.namespace, key.name)
-        if pod is None:
-            return None
-        if ended(pod):
-            self._free(pod)
+        self._free(key, pod)
+        if pod is None or ended(pod):
             return None
         if deleting(pod) or not pod["spec"].get("resourceClaims"):
             return None
@@ -58,18 +57,32 @@ class ResourceClaimReconciler:
             self._writer.status("pods", key.namespace, key.name, {"resourceClaimStatuses": statuses})
         return None
 
-    def _free(self, pod: Object) -> None:
-        meta = pod["metadata"]
-        for claim in self._cache.list("resourceclaims", meta["namespace"]):
-            status = claim.get("status") or {}
-            kept = [r for r in status.get("reservedFor") or () if r.get("uid") != meta["uid"]]
-            if len(kept) == len(status.get("reservedFor") or ()):
+    def _free(self, key: Key, pod: Object | None) -> None:
+        """Free the claims that are reserved for a pod of this name which is over, or which is another by now."""
+        for claim in self._cache.list("resourceclaims", key.namespace):
+            meta, reserved = claim["metadata"], (claim.get("status") or {}).get("reservedFor") or ()
+            kept = [r for r in reserved if not _over(r, key.name, pod)]
+            if len(kept) == len(reserved):
                 continue
-            name = claim["metadata"]["name"]
-            freed: dict[str, Any] = {"reservedFor": kept or None}
-            if not kept:
-                freed["allocation"] = None
-            self._writer.status("resourceclaims", meta["namespace"], name, freed)
+            freed: dict[str, Any] = {"reservedFor": kept} if kept else {"reservedFor": None, "allocation": None}
+            # Of this version alone: who reserves the claim meanwhile keeps it, and this is tried again.
+            self._writer.status(
+                "resourceclaims", key.namespace, meta["name"], freed, version=meta.get("resourceVersion", "")
+            )
+
+
+def _over(reference: Object, name: str, pod: Object | None) -> bool:
+    if reference.get("resource") != "pods" or reference.get("name") != name:
+        return False
+    return pod is None or pod["metadata"]["uid"] != reference.get("uid") or ended(pod)
+
+
+def _holders(claim: Object) -> list[Key]:
+    return [
+        Key(claim["metadata"].get("namespace", ""), reference["name"])
+        for reference in (claim.get("status") or {}).get("reservedFor") or ()
+        if reference.get("resource") == "pods"
+    ]
 
 
 def claims(pod: Object, templates: Mapping[str, Object]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from wharfinger.core.clock import Instant, parse_rfc3339
 from wharfinger.core.digests import sha256
 from wharfinger.core.document import canonical
 from wharfinger.core.errors import Denied
+from wharfinger.gpu.profiles import claim_spec
 from wharfinger.kinds.condition import condition, find, is_true
 from wharfinger.kinds.kind import GROUP, VERSION
 from wharfinger.policy import grant
@@ -244,22 +245,12 @@ def _owner(service: Object) -> dict[str, Any]:
 def _template(seen: Observed) -> dict[str, Any]:
     assert seen.profile is not None
     meta, profile = seen.service["metadata"], seen.profile
-    spec = profile["spec"]
     name = f"{meta['name']}-{profile['metadata']['name']}"
-    request: dict[str, Any] = {
-        "name": "gpu",
-        "exactly": {"deviceClassName": profile["metadata"]["name"], "count": spec.get("count", 1)},
-    }
-    devices: dict[str, Any] = {"requests": [request]}
-    if (spec.get("topology") or {}).get("sameNumaNode") and spec.get("count", 1) > 1:
-        devices["constraints"] = [
-            {"requests": ["gpu"], "matchAttribute": "resource.kubernetes.io/numaNode"},
-        ]
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
         "metadata": {"name": name, "namespace": meta["namespace"], "ownerReferences": [_owner(seen.service)]},
-        "spec": {"spec": {"devices": devices}},
+        "spec": {"spec": claim_spec(profile)},
     }
 
 

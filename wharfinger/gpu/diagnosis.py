@@ -38,14 +38,45 @@ def explain(
         for alternatives in requests:
             shortages = [_shortage(candidates, ask, reasons) for ask in alternatives]
             if all(shortages):
-                short.append(f"claim {claim['metadata']['name']}, " + "; ".join(shortages))
+                short.append(_named(claims, claim, " or ".join(shortages)))
     problems = [f"pool {pool.name} cannot be used: {pool.problem}" for pool in candidates.pools if pool.problem]
     if short:
         return "; ".join([*short, *problems])
     attributes = _constraints(claims)
     if attributes and _fits_without_constraints(inventory, classes, node, claims, taken, reasons):
-        return f"enough devices are free, but not with the same {' and '.join(attributes)}"
+        apart = [
+            _named(claims, claim, told)
+            for claim, requests in zip(claims, problem.asks, strict=True)
+            if (told := _apart(candidates, claim, requests, reasons))
+        ]
+        return "; ".join(apart) or f"enough devices are free; missing: same {' and '.join(attributes)}"
     return "; ".join(["each request fits alone, but not all of them together", *problems])
+
+
+def _named(claims: Sequence[Object], claim: Object, told: str) -> str:
+    return told if len(claims) == 1 else f"claim {claim['metadata']['name']}: {told}"
+
+
+def _apart(
+    candidates: Candidates, claim: Object, requests: Sequence[Sequence[Ask]], reasons: Mapping[DeviceId, str]
+) -> str:
+    """Return how many devices agree in what a constraint over one request demands, empty where enough do."""
+    for constraint in (claim["spec"].get("devices") or {}).get("constraints") or ():
+        attribute = constraint["matchAttribute"]
+        for ask in (alternatives[0] for alternatives in requests if len(alternatives) == 1):
+            if constraint.get("requests") and ask.full_name not in constraint["requests"]:
+                continue
+            groups = Counter(
+                repr(candidates.offers[i].attribute(attribute))
+                for i in range(len(candidates.offers))
+                if candidates.selectable(ask, i)
+                and not _obstacle(candidates, ask, i, reasons)
+                and candidates.offers[i].attribute(attribute) is not None
+            )
+            most = max(groups.values(), default=0)
+            if most < ask.count:
+                return f"{ask.full_name}: {most} of {ask.count} fit; missing: same {attribute.rpartition('/')[2]}"
+    return ""
 
 
 def _shortage(candidates: Candidates, ask: Ask, reasons: Mapping[DeviceId, str]) -> str:
@@ -57,11 +88,9 @@ def _shortage(candidates: Candidates, ask: Ask, reasons: Mapping[DeviceId, str])
     if free >= needed:
         return ""
     if not matching:
-        return f"request {ask.full_name}: none of {len(candidates.offers)} devices matches"
+        return f"{ask.full_name}: none of {len(candidates.offers)} devices matches"
     why = ", ".join(f"{count} {reason}" for reason, count in sorted(obstacles.items()))
-    return f"request {ask.full_name}: needs {needed}, {free} free of {len(matching)} that match" + f" ({why})" * bool(
-        why
-    )
+    return f"{ask.full_name}: {free} of {needed} fit; {len(matching)} match" + f", {why}" * bool(why)
 
 
 def _obstacle(candidates: Candidates, ask: Ask, index: int, reasons: Mapping[DeviceId, str]) -> str:

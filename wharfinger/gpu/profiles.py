@@ -42,16 +42,6 @@ def claim_spec(profile: Object) -> dict[str, Json]:
     return {"devices": devices}
 
 
-def claim_template(profile: Object, name: str, namespace: str) -> dict[str, Json]:
-    """Return the ResourceClaimTemplate whose claims ask for what a GPUProfile object asks for."""
-    return {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceClaimTemplate",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"spec": claim_spec(profile)},
-    }
-
-
 def selectors(profile: Object) -> list[str]:
     """Return the CEL conditions on a device, all of which must hold. Raises `Invalid`."""
     spec = read(GPUProfileSpec, profile["spec"])

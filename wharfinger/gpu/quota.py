@@ -42,16 +42,21 @@ class Silicon:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Which limit stands in the way: `limit` its name, the amounts as a tenant would write them."""
+    """Which limit stands in the way: `limit` its name, the amounts as a tenant would write them.
+
+    `never` says that it would not fit either if nothing were in use.
+    """
 
     limit: str
     used: str
     asked: str
     allowed: str
+    never: bool = False
 
     def __str__(self) -> str:
         """Say it in words."""
-        return f"{self.limit}: {self.used} used + {self.asked} asked > {self.allowed} allowed"
+        never = ": more than the quota alone" if self.never else ""
+        return f"quota {self.limit} {self.allowed}, in use {self.used}, asks {self.asked}{never}"
 
 
 def silicon(slices: Iterable[Object]) -> dict[DeviceId, Silicon]:
@@ -132,10 +137,10 @@ def devices_of(claim: Object) -> list[DeviceId]:
 def admit(used: Amount, asked: Amount, limit: Amount) -> Refusal | None:
     """Return None when `asked` fits beside `used` within `limit`, else which limit is in the way."""
     if asked.memory and used.memory + asked.memory > limit.memory:
-        return Refusal("GPU memory", *(written(amount) for amount in (used, asked, limit)))
+        return Refusal("memory", written(used), written(asked), written(limit), asked.memory > limit.memory)
     if asked.compute_slices and used.compute_slices + asked.compute_slices > limit.compute_slices:
-        figures = (str(amount.compute_slices) for amount in (used, asked, limit))
-        return Refusal("GPU compute slices", *figures)
+        have, want, may = (str(amount.compute_slices) for amount in (used, asked, limit))
+        return Refusal("compute slices", have, want, may, asked.compute_slices > limit.compute_slices)
     return None
 
 

@@ -35,7 +35,10 @@ _GENERATED_TRIES: Final = 8
 _LONGEST_PREFIX: Final = 58
 
 Admit = Callable[[str, str, str, Json, "Json | None", str, "Lookup"], None]
-"""The port of admission: (operation, plural, group, new, old, who, lookup); raises `Denied` or `Invalid`."""
+"""The port of admission: (operation, plural, group, new, old, who, lookup); raises `Denied`, `Invalid`, `Conflict`.
+
+The operation is CREATE, UPDATE or, for a write of the status alone, STATUS.
+"""
 
 Lookup = Callable[[str, str, str], "Mapping[str, Json] | None"]
 """How admission reads other objects: (plural, namespace, name) to the object, or to `{"items": [...]}`."""
@@ -43,7 +46,10 @@ Lookup = Callable[[str, str, str], "Mapping[str, Json] | None"]
 
 @dataclass(slots=True)
 class Call:
-    """One write as it was asked for. `warnings` collects what the caller is to be told."""
+    """One write as it was asked for.
+
+    `warnings` collects what the caller is to be told; `named` is the object's name, once the body has been read.
+    """
 
     who: str
     verb: str
@@ -54,6 +60,7 @@ class Call:
     now: Instant
     repeated: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    named: str = ""
 
     def key(self, name: str) -> Key:
         """Return where the object `name` of this call's kind and namespace lives."""
@@ -90,8 +97,10 @@ class Objects:
         self._check_names(call, new)
         if metadata.get("resourceVersion"):
             raise Malformed("resourceVersion should not be set on objects to be created")
+        call.named = metadata.get("name", "")
         self._open_namespace(transaction, call)
         self._name(transaction, call, metadata)
+        call.named = metadata.get("name", "")
         return self._create(transaction, call, new, lambda made: self._owned_anew(call, made))
 
     def _owned_anew(self, call: Call, made: Json) -> Json:
@@ -466,7 +475,7 @@ class Objects:
         if problems:
             raise self._invalid(call, str(new["metadata"].get("name", "")), problems)
         if call.target.subresource == "status":
-            return
+            operation = "STATUS"
         group, plural = resource.kind.group, resource.kind.plural
         self._admit(operation, plural, group, new, old, call.who, self._lookup(transaction))
 

@@ -1,0 +1,1 @@
+"""The scheduler of one machine: pods to nodes, claims to devices."""
