@@ -226,12 +226,12 @@ class _Connection:
         self._streams: dict[int, _Stream] = {}
         self._flush()
 
-    def open(self, method: str, message: bytes) -> int:
+    def open(self, method: str, message: bytes, security: tuple[str, str] = workloadapi.SECURITY_HEADER) -> int:
         """Call `method` with `message`; return the stream's number."""
         number = self._http.get_next_available_stream_id()
         headers = [
             (":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "localhost"),
-            ("content-type", "application/grpc"), ("te", "trailers"), workloadapi.SECURITY_HEADER,
+            ("content-type", "application/grpc"), ("te", "trailers"), security,
         ]  # fmt: skip
         self._http.send_headers(number, headers)
         self._http.send_data(number, workloadapi.frame(message), end_stream=True)
