@@ -1,10 +1,10 @@
 """The process of a model's replica: pulls its model under its grant, verifies it, serves it to the gateway alone.
 
 Its environment: `WHARF_MODEL_REPOSITORY`, `WHARF_MODEL_DIGEST` and `WHARF_MODEL_NAME` say what to serve, `WHARF_API`
-and `WHARF_REGISTRY` where the platform is, `WHARF_NAMESPACE`, `WHARF_POD`, `WHARF_POD_IP` and `WHARF_PORT` who and where
-it is, `WHARF_DEVICES` the UUIDs of its silicon, `WHARF_TRUST_DOMAIN` whose parts it believes, `WHARF_JOURNAL` where its
-decisions go, `SPIFFE_ENDPOINT_SOCKET` where its identity comes from. `WHARF_PACE` is a pause after each token, in
-seconds.
+and `WHARF_REGISTRY` where the platform is, `WHARF_NAMESPACE`, `WHARF_POD`, `WHARF_POD_IP` and `WHARF_PORT` who and
+where it is, `WHARF_DEVICES` the UUIDs of its silicon, `WHARF_TRUST_DOMAIN` whose parts it believes, `WHARF_JOURNAL`
+where its decisions go, `SPIFFE_ENDPOINT_SOCKET` where its identity comes from. `WHARF_PACE` is a pause after each
+token, in seconds.
 
 It listens once the model is loaded: a port that answers is a replica that is ready. What keeps it from that goes to the
 termination log and to stderr, by the error's code, and the process ends.
