@@ -197,7 +197,9 @@ class Fleet:
 class Machine:
     """A node on `folder`."""
 
-    def __init__(self, folder: Path, world: WatchedWorld, guardian: int, *, isolation: str = "") -> None:
+    def __init__(
+        self, folder: Path, world: WatchedWorld, guardian: int, *, isolation: str = "", shows_all: bool = False
+    ) -> None:
         self.world = world
         self.issuer = RememberedIssuer()
         self.shelf = Shelf(folder)
@@ -227,7 +229,7 @@ class Machine:
             groups=self.groups,
             guardian=guardian,
             nodes=[NODE],
-            shown=lambda _node, paths: [sandbox.ShownDevice(p, Fleet.MAJOR, int(p[-1])) for p in paths],
+            shown=lambda _node, paths: shown([f"/dev/nvidia{n}" for n in range(2)] if shows_all else paths),
             endpoints={"api": "https://127.0.0.1:1"},
         )
         self.agent.start()
@@ -259,16 +261,23 @@ class Machine:
         return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
 
 
+def shown(paths: Sequence[str]) -> list[sandbox.ShownDevice]:
+    """Return how device nodes are shown."""
+    return [sandbox.ShownDevice(path, Fleet.MAJOR, int(path[-1])) for path in paths]
+
+
 def group_of(folder: Path) -> str:
     """Return the name of the control groups of a machine on `folder`."""
     return f"wharf-test-{zlib.crc32(str(folder).encode()):08x}"
 
 
 @contextmanager
-def machine(folder: Path, world: WatchedWorld | None = None, *, isolation: str = "") -> Iterator[Machine]:
+def machine(
+    folder: Path, world: WatchedWorld | None = None, *, isolation: str = "", shows_all: bool = False
+) -> Iterator[Machine]:
     """Give a machine on `folder`; end it, with all that runs on it."""
     guardian = os.pidfd_open(os.getpid())
-    made = Machine(folder, world or WatchedWorld(), guardian, isolation=isolation)
+    made = Machine(folder, world or WatchedWorld(), guardian, isolation=isolation, shows_all=shows_all)
     try:
         yield made
     finally:

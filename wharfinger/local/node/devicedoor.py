@@ -116,6 +116,8 @@ class DeviceDoor:
         self._lock = threading.Lock()
         self._open: dict[str, Opening] = {}
         self._refused: dict[str, tuple[object, Verdict]] = {}
+        self._prepared: dict[str, set[Name]] = {}
+        """Devices by pod that are to be let go of, whatever the door said since."""
 
     def ask(self, request: Request, grants: Sequence[Object]) -> Verdict:
         """Say whether the pod may start; on a yes its devices are remembered as open to it.
@@ -185,12 +187,12 @@ class DeviceDoor:
     def forget(self, uid: str) -> None:
         """Let go of a pod that has ended, and of its devices."""
         with self._lock:
-            opening = self._open.pop(uid, None)
+            self._open.pop(uid, None)
             self._refused.pop(uid, None)
-            kept = {name for other in self._open.values() for name in other.request.devices or ()}
-        if opening is not None:
-            for name in set(opening.request.devices or ()) - kept:
-                self._silicon.release(name)
+            mine = self._prepared.pop(uid, set())
+            kept = {name for others in self._prepared.values() for name in others}
+        for name in sorted(mine - kept):
+            self._silicon.release(name)
 
     def _opened(self, opening: Opening) -> Verdict:
         with self._lock:
@@ -203,6 +205,8 @@ class DeviceDoor:
         for name in request.devices or ():
             try:
                 devices.append(self._silicon.prepare(name))
+                with self._lock:
+                    self._prepared.setdefault(request.uid, set()).add(name)
             except NotFound:
                 return Verdict(False, f"this node has no device {'/'.join(name)}", "device"), Opening(request)
         uuids = tuple(device.uuid for device in devices)

@@ -49,6 +49,7 @@ LAST_CAPABILITY = 63
 BROKEN, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 KILL_NOW = signal.SIGQUIT
 """What the node sends to have the container killed; anything gentler is passed on to the command."""
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 LOG_BYTES, LOG_FILES, LINE_BYTES = 8 * 1024 * 1024, 2, 16 * 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -105,7 +106,7 @@ class Keeper:
         self._guardian = guardian
         self._log = log
         self._started = time.time_ns()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        for number in PASSED_ON:
             signal.signal(number, lambda sent, _: self._send(sent))
         signal.signal(KILL_NOW, lambda *_: self.kill())
 
@@ -274,6 +275,8 @@ def be_first(plan: dict[str, Any], to_log: int, from_parent: int, to_parent: int
             become(plan["user"], plan["group"])
         # Armed before the node is told: from here on the launcher's death is this process's.
         call(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "pdeathsig")
+        # Held back until there is somebody to get them: the kernel drops what process 1 has no handler for.
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         os.write(to_parent, b"r")
         os.close(to_parent)
         if os.read(from_parent, 1) != b"g":
@@ -473,6 +476,9 @@ def execute(plan: dict[str, Any]) -> None:
         if os.getsid(0) != os.getpid():
             os.setsid()
         os.closerange(3, 4096)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         os.chdir(plan["directory"])
         os.environ["PATH"] = plan["environment"].get("PATH", "/usr/bin:/bin")
         os.execvpe(name, plan["command"], plan["environment"])
@@ -492,8 +498,9 @@ def reap(command: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(command, number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in PASSED_ON:
         signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     # The log ends when the command and all that it started have: this process must not hold it open.
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 1)

@@ -112,9 +112,9 @@ def policy_of(pod: Mapping[str, Any]) -> str:
 
 
 def phase(policy: str, known: Known) -> str:
-    """Return the pod's phase."""
+    """Return the pod's phase: one that has failed as a whole is Failed once nothing of it runs."""
     if known.failure is not None:
-        return "Failed"
+        return "Running" if any(state.running for state in (*known.init, *known.main)) else "Failed"
     for state in known.init:
         if not state.succeeded:
             broken = state.past is not None and policy == "Never"
@@ -182,7 +182,13 @@ def _conditions(pod: Mapping[str, Any], known: Known, now_in: str, now: Instant)
     generation = pod["metadata"].get("generation", 0)
     conditions = list((pod.get("status") or {}).get("conditions") or ())
     begun = all(state.succeeded for state in known.init)
-    ready = bool(known.main) and begun and all(s.ready and s.running for s in known.main) and now_in == "Running"
+    ready = (
+        known.failure is None
+        and bool(known.main)
+        and begun
+        and all(s.ready and s.running for s in known.main)
+        and now_in == "Running"
+    )
     why = "" if ready else "PodCompleted" if now_in == "Succeeded" else "PodFailed" if now_in == "Failed" else ""
     why = why or ("" if ready else "ContainersNotReady")
     words = "" if ready or why == "PodCompleted" else known.failure.message if known.failure else unready(known)
