@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from wharfinger.kinds.kind import Kind
+from wharfinger.kinds.kind import Kind, Schema
 from wharfinger.kinds.registry import KINDS
 
 
@@ -30,7 +30,7 @@ def definition(kind: Kind) -> dict[str, Any]:
         "name": kind.version,
         "served": True,
         "storage": True,
-        "schema": {"openAPIV3Schema": kind.schema},
+        "schema": {"openAPIV3Schema": _without_metadata(kind.schema)},
         "subresources": subresources,
         "additionalPrinterColumns": [_column(column) for column in kind.columns],
     }
@@ -54,6 +54,11 @@ def definition(kind: Kind) -> dict[str, Any]:
             "versions": [version],
         },
     }
+
+
+def _without_metadata(schema: Schema) -> Schema:
+    """Return the schema with nothing said of metadata but its type: the rest is Kubernetes' (apiextensions/v1)."""
+    return {**schema, "properties": {**schema["properties"], "metadata": {"type": "object"}}}
 
 
 def render(kind: Kind) -> str:

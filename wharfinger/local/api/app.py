@@ -129,13 +129,13 @@ class Api:
         else:
             await _whole(given, send, bodiless=scope["method"] == "HEAD")
 
-    def _failed(self, error: WharfingerError, target: Target | None) -> Answer:
+    def _failed(self, error: WharfingerError, target: Target | None, named: str = "") -> Answer:
         kind = ""
         if target is not None:
             with contextlib.suppress(NotFound):
                 kind = self._catalogue.at(target.group, target.version, target.plural).kind.name
         at = target or Target("", "", "")
-        status = failure(error, group=at.group, plural=at.plural, kind=kind, name=at.name)
+        status = failure(error, group=at.group, plural=at.plural, kind=kind, name=at.name or named)
         made = answer.of_value(error.status, status)
         if isinstance(error, Throttled):
             return Answer(made.status, made.body, (*made.headers, (b"retry-after", b"%d" % error.retry_after)))
@@ -254,7 +254,13 @@ class Api:
             "delete": self._writing.delete,
             "deletecollection": self._writing.delete_many,
         }[verb]
-        return await step(call, data, content_type, form, asked.query)
+        try:
+            return await step(call, data, content_type, form, asked.query)
+        except Denied as error:
+            await self._record_refusal(asked, verb, target, resource, call.named, error.message)
+            return self._failed(error, target, call.named)
+        except WharfingerError as error:
+            return self._failed(error, target, call.named)
 
     async def _allow(self, asked: _Asked, verb: str, target: Target, resource: Resource) -> None:
         """Raise `Denied` unless the caller may; an attempt to write is recorded before it is answered."""
@@ -263,27 +269,33 @@ class Api:
         if verdict.allowed:
             return
         if verb in WRITE:
-            record = Record(
-                at=self._clock.now(),
-                who=asked.caller.shown,
-                verb=verb,
-                resource=resource.kind.resource,
-                subresource=target.subresource,
-                namespace=target.namespace,
-                name=target.name,
-                uid="",
-                before="",
-                after="",
-                code=403,
-                reason=verdict.reason,
-            )
-            await self._committer.run(lambda transaction: transaction.record(record))
+            await self._record_refusal(asked, verb, target, resource, "", verdict.reason)
         where = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
         named = f' "{target.name}"' if target.name else ""
         raise Denied(
             f'{target.resource}{named} is forbidden: User "{asked.caller.shown}" cannot {verb} resource '
             f'"{attempt.target}" in API group "{target.group}"{where}: {verdict.reason}'
         )
+
+    async def _record_refusal(
+        self, asked: _Asked, verb: str, target: Target, resource: Resource, named: str, reason: str
+    ) -> None:
+        """Record an attempt to write that was refused: it stands in the audit trail before it is answered."""
+        record = Record(
+            at=self._clock.now(),
+            who=asked.caller.shown,
+            verb=verb,
+            resource=resource.kind.resource,
+            subresource=target.subresource,
+            namespace=target.namespace,
+            name=target.name or named,
+            uid="",
+            before="",
+            after="",
+            code=Denied.status,
+            reason=reason,
+        )
+        await self._committer.run(lambda transaction: transaction.record(record))
 
     async def _review(self, asked: _Asked, target: Target, receive: Receive) -> Answer:
         if asked.method != "POST" or target.name:

@@ -50,9 +50,17 @@ DEFECTS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, 
 """What a defect raises: a request that meets one is answered with 500, and others are not harmed."""
 
 
+class Missing(NotFound):
+    """An object is not there; it need not be of the kind that the request is about."""
+
+    def __init__(self, plural: str, group: str, name: str) -> None:
+        super().__init__(f'{qualified(plural, group)} "{name}" not found')
+        self.plural, self.group, self.name = plural, group, name
+
+
 def not_found(plural: str, group: str, name: str) -> NotFound:
     """Return the error for an object that is not there, in the API server's words."""
-    return NotFound(f'{qualified(plural, group)} "{name}" not found')
+    return Missing(plural, group, name)
 
 
 def already_exists(plural: str, group: str, name: str) -> AlreadyExists:
@@ -70,6 +78,8 @@ _SUCCESS: Final[dict[str, Json]] = {"kind": "Status", "apiVersion": "v1", "metad
 
 def failure(error: WharfingerError, *, group: str = "", plural: str = "", kind: str = "", name: str = "") -> Json:
     """Return `error` as a Status (meta/v1): what failed is named by the details that apply."""
+    if isinstance(error, Missing):
+        group, plural, name = error.group, error.plural, error.name
     details: dict[str, Json] = {}
     if name:
         details["name"] = name

@@ -470,7 +470,7 @@ class Objects:
     def _judge(self, transaction: Transaction, call: Call, new: Json, old: Json | None, operation: str) -> None:
         """Refuse what breaks a rule: of metadata, of the kind, of the platform."""
         resource = call.resource
-        problems = metadata_problems(resource, new, old) + resource.rules.problems(new, old)
+        problems = metadata_problems(resource, new, old)
         problems += resource.behaviour.check(new, old)
         if problems:
             raise self._invalid(call, str(new["metadata"].get("name", "")), problems)

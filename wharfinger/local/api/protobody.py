@@ -10,56 +10,18 @@ messages always carry, are left out where JSON would leave them out.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator
-from functools import cache
-from importlib import resources
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from wharfinger.core.clock import MILLISECOND, SECOND, rfc3339, rfc3339_micro
 from wharfinger.core.document import Json, parse_json
 from wharfinger.core.errors import Malformed, WharfingerError
+from wharfinger.local.api.wire import table
 
 MAGIC: Final = b"k8s\x00"
 _DEEPEST: Final = 64
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MICROSECOND: Final = MILLISECOND // 1000
-
-
-class _Field(NamedTuple):
-    """One field of a message, as the table has it."""
-
-    name: str
-    type: str
-    is_list: bool
-    is_map: bool
-    optional: bool
-    shown_when_zero: bool
-    inline: bool
-
-
-class _Table(NamedTuple):
-    kinds: dict[str, str]
-    messages: dict[str, dict[int, _Field]]
-
-
-@cache
-def _table() -> _Table:
-    text = resources.files("wharfinger.kinds.builtin").joinpath("wire.json").read_bytes()
-    loaded = json.loads(text)
-    messages = {
-        name: {int(entry.split(" ")[0]): _field(*entry.split(" ")[1:]) for entry in entries}
-        for name, entries in loaded["messages"].items()
-    }
-    return _Table(loaded["kinds"], messages)
-
-
-def _field(name: str, text: str) -> _Field:
-    marks = text[len(text.rstrip("*!^")) :]
-    kind = text.rstrip("*!^")
-    is_map, kind = kind.startswith("{}"), kind.removeprefix("{}")
-    is_list, kind = kind.startswith("[]") and not is_map, kind if is_map else kind.removeprefix("[]")
-    return _Field(name, kind, is_list, is_map, "*" in marks, "!" in marks, "^" in marks)
 
 
 def read(data: bytes) -> Json:
@@ -80,7 +42,7 @@ def read(data: bytes) -> Json:
                     kind = _text(text)
         elif number == 2 and isinstance(value, bytes):
             raw = value
-    kinds = _table().kinds
+    kinds = table().kinds
     message = kinds.get(f"{version} {kind}") or kinds.get(f"* {kind}")
     if message is None:
         raise Malformed(f"{version} {kind} has no protobuf form here: send it as JSON")
@@ -90,7 +52,7 @@ def read(data: bytes) -> Json:
 def _message(data: bytes, name: str, depth: int) -> dict[str, Any]:
     if depth > _DEEPEST:
         raise Malformed(f"expected at most {_DEEPEST} levels of nesting")
-    fields = _table().messages[name]
+    fields = table().messages[name]
     made: dict[str, Any] = {}
     for number, raw in _entries(data):
         field = fields.get(number)

@@ -1,121 +1,113 @@
-"""Validation rules of a schema in CEL (`x-kubernetes-validations`), evaluated. Pure.
+"""The rules of schemas in CEL: the compiler that `kinds.structural.rules` asks for. Pure.
 
-Rules stand at any level; `self` is the value there, `oldSelf` what it was. A rule that speaks of `oldSelf` is
-asked only where there was a value before, and never inside lists, whose items have no identity here. What an
-update leaves as it was is not judged again (ratcheting, KEP-4008). A rule that ends in an error is not kept.
+`self` and `oldSelf` are typed as far as their schema says, and seen as CEL sees objects: names that are no
+identifiers are escaped, numbers are doubles and integers ints whichever way JSON wrote them, and of a whole object's
+metadata only the names are there. Times and durations are texts here. An expression that errs is not a yes.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, TypeAlias
 
-from wharfinger.core import causes
 from wharfinger.core.document import Json
-from wharfinger.core.errors import FieldProblem, Invalid
-from wharfinger.core.printed import quoted
-from wharfinger.kinds.kind import Schema
-from wharfinger.policy.cel import Environment, Program
+from wharfinger.core.errors import Invalid
+from wharfinger.kinds.structural import celnames
+from wharfinger.kinds.structural.node import Node
+from wharfinger.kinds.structural.rules import Expression, OutOfBudget
+from wharfinger.policy.cel import Environment, Exceeded, Program
 
-_ENVIRONMENT: Final = Environment({"self": "dyn", "oldSelf": "dyn"})
-_OLD: Final = re.compile(r"\boldSelf\b")
-_STRING: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule: its program, what to say when it does not hold, and of which field below to say it."""
-
-    program: Program
-    message: str
-    below: str
-    reason: str
-    is_transition: bool
+View: TypeAlias = Callable[[Json], Json]
+_SCALARS: Final = {"string": "string", "integer": "int", "number": "double", "boolean": "bool"}
+_CHARACTERS_A_UNIT: Final = 16
+"""How much of an expression's text counts as one unit of work, on top of what its loops count."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The rules at one level of a schema and below."""
+def compile_rule(text: str, node: Node, root: bool, boolean: bool) -> Expression:
+    """Return `text` compiled over values of `node`: a rule, or with `boolean` off the wording of one.
 
-    here: tuple[Rule, ...] = ()
-    fields: dict[str, Rules] = field(default_factory=dict)
-    values: Rules | None = None
-    items: Rules | None = None
+    Raises `Invalid` for an expression that does not compile or gives the wrong type, `TooLarge` for a long one.
+    """
+    kind, view = type_of(node), view_of(node, root=root)
+    program, transition = _program(text, kind, boolean)
+    if not boolean and program.result_type not in {"STRING", "DYN"}:
+        raise Invalid("messageExpression must evaluate to a string")
+    base = 1 + len(text) // _CHARACTERS_A_UNIT
 
-    def __bool__(self) -> bool:
-        """Say whether there is a rule at all."""
-        return bool(self.here or self.fields or self.values or self.items)
+    def evaluate(value: Json, old: Json, budget: int) -> tuple[Json, int]:
+        variables = {"self": value if view is None else view(value)}
+        if transition:
+            variables["oldSelf"] = old if view is None else view(old)
+        try:
+            result, work = program.metered(variables, budget=max(budget - base, 0))
+        except Exceeded as error:
+            raise OutOfBudget(error.message) from error
+        return result, base + work
 
-    def problems(self, new: Json, old: Json = None, at: str = "") -> list[FieldProblem]:
-        """Return a problem for every rule that `new` breaks; `old` is what was stored, None for nothing."""
-        return list(self._broken(new, old, at)) if self else []
-
-    def _broken(self, new: Json, old: Json, at: str) -> Iterator[FieldProblem]:
-        if new is None or (old is not None and new == old):
-            return
-        for rule in self.here:
-            if rule.is_transition and old is None:
-                continue
-            problem = _judge(rule, new, old, at)
-            if problem is not None:
-                yield problem
-        before = old if isinstance(old, dict) else {}
-        if isinstance(new, dict):
-            for name, below in self.fields.items():
-                yield from below._broken(new.get(name), before.get(name), causes.child(at, name))
-            if self.values:
-                for name, value in new.items():
-                    if name not in self.fields:
-                        yield from self.values._broken(value, before.get(name), causes.key_of(at, name))
-        elif isinstance(new, list) and self.items:
-            for index, value in enumerate(new):
-                yield from self.items._broken(value, None, causes.item(at, index))
+    return Expression(evaluate, transition)
 
 
-def compile_rules(schema: Schema) -> Rules:
-    """Return the rules of `schema`. Raises `Invalid` for one that does not compile."""
-    fields = {name: compile_rules(child) for name, child in (schema.get("properties") or {}).items()}
-    values, items = schema.get("additionalProperties"), schema.get("items")
-    return Rules(
-        tuple(_compiled(rule) for rule in schema.get("x-kubernetes-validations") or ()),
-        {name: rules for name, rules in fields.items() if rules},
-        compile_rules(values) if isinstance(values, dict) else None,
-        compile_rules(items) if isinstance(items, dict) else None,
-    )
-
-
-def _compiled(rule: Schema) -> Rule:
-    text = rule["rule"]
-    return Rule(
-        _ENVIRONMENT.compile(text),
-        rule.get("message") or f"failed rule: {text}",
-        rule.get("fieldPath", ""),
-        rule.get("reason", "FieldValueInvalid"),
-        _OLD.search(_STRING.sub("", text)) is not None,
-    )
-
-
-def _judge(rule: Rule, new: Json, old: Json, at: str) -> FieldProblem | None:
-    where = (at + rule.below).removeprefix(".")
+def _program(text: str, kind: str, boolean: bool) -> tuple[Program, bool]:
+    """Return the program, and whether it asks for `oldSelf`: whether it compiles only where there is one."""
     try:
-        if rule.program.holds({"self": new, "oldSelf": old}):
-            return None
-    except Invalid as error:
-        return FieldProblem(where, f"Invalid value: {quoted(_type(new))}: {error.message}")
-    match rule.reason:
-        case "FieldValueRequired":
-            return causes.required(where, rule.message)
-        case "FieldValueForbidden":
-            return causes.forbidden(where, rule.message)
-        case "FieldValueDuplicate":
-            return causes.duplicate(where, new)
-    # Kubernetes shows what is broken where it is a single value, and leaves out whole objects and lists.
-    if isinstance(new, dict | list):
-        return FieldProblem(where, f"Invalid value: {rule.message}")
-    return causes.invalid(where, new, rule.message)
+        return _environment(kind, old=False).compile(text, boolean=boolean), False
+    except Invalid:
+        return _environment(kind, old=True).compile(text, boolean=boolean), True
 
 
-def _type(value: Json) -> str:
-    return "object" if isinstance(value, dict) else "array" if isinstance(value, list) else type(value).__name__
+@lru_cache(maxsize=256)
+def _environment(kind: str, *, old: bool) -> Environment:
+    variables = {"self": kind}
+    if old:
+        variables["oldSelf"] = kind
+    return Environment(variables)
+
+
+def type_of(node: Node) -> str:
+    """Return the CEL type of values of `node`; `dyn` where the schema leaves it open."""
+    kind = node.types[0] if len(node.types) == 1 and not node.nullable else ""
+    if kind == "array":
+        return f"list({type_of(node.items)})" if node.items is not None else "list(dyn)"
+    if kind == "object":
+        further = node.additional
+        return f"map(string, {type_of(further)})" if isinstance(further, Node) else "map(string, dyn)"
+    return _SCALARS.get(kind, "dyn")
+
+
+def view_of(node: Node, *, root: bool = False) -> View | None:
+    """Return what turns a value into what CEL sees of it; None where that is the value itself."""
+    kind = node.types[0] if len(node.types) == 1 else ""
+    if kind == "number":
+        return lambda value: float(value) if type(value) is int else value
+    if kind == "integer":
+        return lambda value: int(value) if type(value) is float else value
+    if kind == "array" and node.items is not None:
+        each = view_of(node.items)
+        return None if each is None else lambda value: [each(item) for item in value or ()]
+    if isinstance(node.additional, Node):
+        one = view_of(node.additional)
+        return None if one is None else lambda value: {name: one(item) for name, item in (value or {}).items()}
+    return _object_view(node, root=root or node.embedded)
+
+
+def _object_view(node: Node, *, root: bool) -> View | None:
+    names = {name: celnames.escape(name) for name in node.properties}
+    views = {name: view for name, child in node.properties.items() if (view := view_of(child)) is not None}
+    if not views and not root and all(name == escaped for name, escaped in names.items()):
+        return None
+
+    def see(value: Json) -> Json:
+        if type(value) is not dict:
+            return value
+        seen: dict[str, Json] = {}
+        for name, child in value.items():
+            escaped = names[name] if name in names else celnames.escape(name)
+            if escaped is not None:
+                seen[escaped] = views[name](child) if name in views and child is not None else child
+        if root and isinstance(seen.get("metadata"), dict):
+            metadata = seen["metadata"]
+            seen["metadata"] = {name: metadata[name] for name in ("name", "generateName") if name in metadata}
+        return seen
+
+    return see

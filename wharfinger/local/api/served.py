@@ -12,7 +12,8 @@ from wharfinger.core.errors import Malformed, NotFound
 from wharfinger.kinds.builtin.behaviour import Behaviour, Builtin
 from wharfinger.kinds.kind import Column, Kind
 from wharfinger.kinds.structural import columns, objectmeta, schema
-from wharfinger.local.api.rules import Rules, compile_rules
+from wharfinger.local.api import wire
+from wharfinger.local.api.rules import compile_rule
 from wharfinger.local.merge import managed, openapi, strategic
 from wharfinger.local.merge.schema import Type
 
@@ -37,17 +38,12 @@ class Resource:
     @cached_property
     def schema(self) -> schema.Schema:
         """What defaults, prunes and validates its objects."""
-        return schema.compile_schema(self.kind.schema)
+        return schema.compile_schema(self.kind.schema, None if self.builtin else compile_rule)
 
     @cached_property
     def coercion(self) -> objectmeta.Coerce | None:
         """What brings the metadata of objects within its objects to its form; None when it holds none."""
         return objectmeta.compile_coercion(self.schema.node)
-
-    @cached_property
-    def rules(self) -> Rules:
-        """Its validations in CEL."""
-        return Rules() if self.builtin else compile_rules(self.kind.schema)
 
     @cached_property
     def shape(self) -> strategic.Shape:
@@ -62,11 +58,13 @@ class Resource:
     def _trackings(self) -> dict[str, managed.Tracking]:
         version, types = self.kind.api_version, {self.kind.api_version: self._type}
         main: Json = {"f:status": {}} if self.kind.status else {}
-        made = {"": managed.Tracking(version, types, ignored=main, kind=self.kind.name)}
         below: Json = {"f:metadata": {}, "f:spec": {}}
-        made["status"] = managed.Tracking(version, types, "status", ignored=below, kind=self.kind.name)
-        made["scale"] = managed.Tracking(version, types, "scale", ignored=main, kind=self.kind.name)
-        return made
+        name, empty = self.kind.name, wire.empty(version, self.kind.name) if self.builtin else {}
+        return {
+            "": managed.Tracking(version, types, ignored=main, empty=empty, kind=name),
+            "status": managed.Tracking(version, types, "status", ignored=below, empty=empty, kind=name),
+            "scale": managed.Tracking(version, types, "scale", ignored=main, empty=empty, kind=name),
+        }
 
     def tracking(self, subresource: str) -> managed.Tracking:
         """Return how field ownership is kept for writes through `subresource` ("" for the object itself)."""

@@ -1,0 +1,84 @@
+"""The same requests to both servers: status, reasons, fields and objects are the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from kube_apiserver import neighbour
+from scripts import SCRIPTS, Step
+from servers import Adapter, Api
+
+pytestmark = pytest.mark.neighbours
+_VOLATILE = {"uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "time", "continue"}
+KNOWN: dict[str, str] = {}
+"""Scripts whose answers differ on purpose, and why; docs/api-server.md tells users."""
+
+
+def plain(value: Any, namespace: str) -> Any:
+    """Return an object without what no two servers have in common."""
+    if isinstance(value, dict):
+        return {
+            name: ("*" if child else child) if name in _VOLATILE and not isinstance(child, dict) else plain(child, namespace)
+            for name, child in value.items()
+        }
+    if isinstance(value, list):
+        return [plain(child, namespace) for child in value]
+    return value.replace(namespace, "NAMESPACE") if isinstance(value, str) else value
+
+
+def told(value: Any, namespace: str) -> Any:
+    """Return what of an answer both servers must agree on: an object whole, of a failure all but the words."""
+    value = plain(value, namespace)
+    if value.get("kind") != "Status" or value.get("status") != "Failure":
+        return value
+    details = value.get("details") or {}
+    causes = {(cause.get("field", ""), cause.get("reason", "")) for cause in details.get("causes") or []}
+    named = {name: details.get(name) for name in ("name", "kind", "group")}
+    return {"code": value["code"], "reason": value.get("reason"), "details": named, "causes": sorted(causes)}
+
+
+def play(api: Api, step: Step) -> tuple[Any, Any]:
+    """Send one request; return what must agree, and the whole answer."""
+    if step.path.startswith("/"):
+        path = step.path
+    else:
+        parts = step.path.split("/")
+        path = f"/api/v1/namespaces/{api.namespace}/nonsense" if parts[0] == "nonsense" else api.path(*parts)
+    body = step.body
+    if not isinstance(body, bytes | None):
+        body = json.loads(json.dumps(body).replace("NAMESPACE", api.namespace))
+    reply = api.call(step.method, path, body, content_type=step.media, **step.query)
+    try:
+        value = reply.value
+    except ValueError:
+        return {"code": reply.status}, reply.text
+    found = told(value, api.namespace)
+    warnings = sorted(re.sub(r"^299 - ", "", text) for text in reply.warnings)
+    return {"code": reply.status, "warnings": warnings, "value": found}, value
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_both_servers_answer_alike(
+    name: str, local_server: Adapter, kubernetes_server: Adapter, request: pytest.FixtureRequest
+) -> None:
+    """Each request of the script has the same outcome on both."""
+    pair = []
+    for server in (local_server, kubernetes_server):
+        api = Api(server, "differ-" + re.sub(r"\W", "-", name))
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": api.namespace}}
+        assert api.call("POST", "/api/v1/namespaces", namespace).status == 201
+        pair.append(api)
+    ours, theirs = pair
+    for number, step in enumerate(SCRIPTS[name]):
+        got, whole = play(ours, step)
+        want, real = play(theirs, step)
+        assert got == want, f"step {number}, {step.method} {step.path}: {whole} but kube-apiserver: {real}"
+
+
+def test_the_neighbour_is_there() -> None:
+    """Where kube-apiserver is not built the comparison says so."""
+    if neighbour("kube-apiserver") is None:
+        pytest.skip("kube-apiserver is not built: run make neighbours")
