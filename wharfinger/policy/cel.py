@@ -40,6 +40,10 @@ class Unevaluable(Invalid):
     code = "Unevaluable"
 
 
+class Exceeded(Unevaluable):
+    """An evaluation took more work than its budget."""
+
+
 class Program:
     """One compiled expression. Immutable; threads may share it."""
 
@@ -54,14 +58,22 @@ class Program:
     def evaluate(self, variables: Mapping[str, Value], *, budget: int = DEFAULT_BUDGET) -> Value:
         """Return the value of the expression over `variables`, by the names that the environment declares.
 
-        Raises `Unevaluable` for an error in the evaluation and when `budget` is used up.
+        Raises `Unevaluable` for an error in the evaluation and when `budget` is used up (then `Exceeded`).
         """
+        return self.metered(variables, budget=budget)[0]
+
+    def metered(self, variables: Mapping[str, Value], *, budget: int = DEFAULT_BUDGET) -> tuple[Value, int]:
+        """Return the value of the expression and the work it took.
+
+        Raises `Unevaluable` for an error in the evaluation, and `Exceeded` when `budget` is used up.
+        """
+        frame = Frame(variables, self._slots, budget)
         try:
-            return self._step(Frame(variables, self._slots, budget))
+            return self._step(frame), budget - frame.meter.left
         except Fault as fault:
             raise Unevaluable(f"CEL {excerpt(self.text)}: {fault}") from fault
         except (Exhausted, RecursionError, MemoryError) as error:
-            raise Unevaluable(f"CEL {excerpt(self.text)}: expected at most {budget} units of work") from error
+            raise Exceeded(f"CEL {excerpt(self.text)}: expected at most {budget} units of work") from error
 
     def holds(self, variables: Mapping[str, Value], *, budget: int = DEFAULT_BUDGET) -> bool:
         """Return whether the expression is true. Raises `Unevaluable` for an error and for any value but a bool."""

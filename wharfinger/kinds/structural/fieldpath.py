@@ -1,4 +1,4 @@
-"""Field paths: `.spec.list['a.b']`, as rules and selectable fields name a place in a schema (schema/cel ValidFieldPath)."""
+"""Field paths: `.spec.list['a.b']`, as rules and selectable fields name a place (schema/cel ValidFieldPath)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def resolve(text: str, node: Node, *, brackets: bool = True) -> tuple[str, Node]
     """
     path = ""
     tokens = _tokens(text)
-    for token in tokens:
-        if token == ".":
+    for mark in tokens:
+        if mark == ".":
             name = _next(tokens)
-        elif token == "[":
+        elif mark == "[":
             if not brackets:
                 raise Malformed("array notation is not allowed")
             quoted = _next(tokens)
@@ -36,9 +36,9 @@ def resolve(text: str, node: Node, *, brackets: bool = True) -> tuple[str, Node]
                 raise Malformed(f"expected single quoted string but got {quoted}")
             name = _unescaped(quoted[1:-1])
         else:
-            raise Malformed(f"expected [ or . but got: {token}")
+            raise Malformed(f"expected [ or . but got: {mark}")
         path, node = _below(path, node, name)
-        if token == "[":
+        if mark == "[":
             closing = _next(tokens)
             if closing != "]":
                 raise Malformed(f"expected ] but got {closing}")

@@ -5,6 +5,7 @@ Everything is compiled once, to closures: an object that is right costs one walk
 
 from __future__ import annotations
 
+from wharfinger.core.causes import invalid
 from wharfinger.core.document import Json
 from wharfinger.core.errors import FieldProblem
 from wharfinger.kinds import kind
@@ -17,6 +18,7 @@ from wharfinger.kinds.structural.listtypes import compile_uniqueness
 from wharfinger.kinds.structural.node import Node, read
 from wharfinger.kinds.structural.objectmeta import compile_coercion
 from wharfinger.kinds.structural.pruning import compile_pruning
+from wharfinger.kinds.structural.rules import Compile, ask, compile_rules
 from wharfinger.kinds.structural.validation import find, find_update
 
 _BLOCKING = frozenset(
@@ -29,13 +31,18 @@ _BLOCKING = frozenset(
     }
 )
 """Causes after which the rules of a schema are not asked: their types could not be relied on."""
+_UNASKED = (
+    "some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation"
+)
 
 
 class Schema:
     """The compiled schema of a whole object. Pure and immutable: threads may share it."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, rules: Compile | None = None) -> None:
         self.node = node
+        self._rules = compile_rules(node, rules, root=True) if rules is not None else None
         self._defaults = compile_defaults(node)
         self._nulls = compile_nulls(node)
         self._unknown = compile_pruning(node, root=True)
@@ -83,7 +90,14 @@ class Schema:
             repeats = list(self._repeats(value, ""))
             if repeats and (old is None or not any(self._repeats(old, ""))):
                 problems += repeats
-        return problems
+        return problems + self._broken_rules(value, old, problems)
+
+    def _broken_rules(self, value: Json, old: Json, before: list[FieldProblem]) -> list[FieldProblem]:
+        if self._rules is None:
+            return []
+        if any(problem.reason in _BLOCKING for problem in before):
+            return [invalid("", None, _UNASKED)]
+        return ask(self._rules, value, old, self.node).problems
 
     def validate_status(self, value: Json, old: Json) -> list[FieldProblem]:
         """Return what is wrong with the status of `value`, an object that is otherwise as it is stored in `old`."""
@@ -96,7 +110,7 @@ class Schema:
             repeats = list(self._repeats(value, ""))
             if repeats and not any(self._repeats(old, "")):
                 problems += repeats
-        return problems
+        return problems + self._broken_rules(value, old, problems)
 
     def mismatches(self, value: Json, old: Json = None, below: str = "") -> list[FieldProblem]:
         """Return where `value` does not match the schema's constraints; `below` is the path of the value.
@@ -118,11 +132,14 @@ def is_monotone(node: Node) -> bool:
     return all(map(is_monotone, node.parts()))
 
 
-def compile_schema(document: kind.Schema | None, *, version: formats.Version = formats.LATEST) -> Schema:
+def compile_schema(
+    document: kind.Schema | None, rules: Compile | None = None, *, version: formats.Version = formats.LATEST
+) -> Schema:
     """Return the schema of a kind's `document`; formats are those that `version` of Kubernetes checks.
 
-    Raises `Malformed` when it cannot be read as structural.
+    `rules` compiles its `x-kubernetes-validations`; without it they are not asked. Raises `Malformed` when it
+    cannot be read as structural.
     """
     node = read(document)
     formats.strip(node, version)
-    return Schema(node)
+    return Schema(node, rules)

@@ -134,7 +134,7 @@ def _is_int_or_string(document: Schema) -> bool:
     return _bare(document.get("anyOf")) == _INT_OR_STRING_TYPES
 
 
-def _bare(alternatives: Json) -> Json:
+def _bare(alternatives: Json) -> list[Schema]:
     return [{name: value for name, value in each.items() if _is_set(value)} for each in alternatives or ()]
 
 
@@ -177,9 +177,8 @@ def _narrowing(
             yield forbidden(child(path, "additionalProperties"), "must be undefined to be structural")
         elif isinstance(additional, dict):
             yield from _narrowing(additional, level, child(path, "additionalProperties"), lenient)
-    elif additional == {}:
-        if not lenient.additional:
-            yield forbidden(child(path, "additionalProperties"), "must be undefined to be structural")
+    elif additional == {} and not lenient.additional:
+        yield forbidden(child(path, "additionalProperties"), "must be undefined to be structural")
     for name, text in _FORBIDDEN.items():
         if _is_set(document.get(name)) or (name == "default" and document.get(name) is not None):
             yield forbidden(child(path, name), text)
