@@ -101,7 +101,7 @@ class DatasetReconciler:
 
     def _screening(self, artifact: Artifact, papers: Papers) -> tuple[Signed, Screening]:
         """Return the control plane's verdict on these files: the one there is, else a fresh one."""
-        for signed in papers.about(artifact.digest, results.TYPE):
+        for signed in papers.about(results.TYPE, artifact.digest):
             if signed.signer == self._desk.control:
                 told = Screening.parse(signed.statement.predicate)
                 if told.content == artifact.contents.digest:

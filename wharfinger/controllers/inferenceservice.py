@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Final
 
 from wharfinger.controllers import serving
+from wharfinger.controllers.readiness import settle
 from wharfinger.controllers.serving import Device, Observed
-from wharfinger.controllers.world import Cache, Key, Object, Writer, everything, own, owner
+from wharfinger.controllers.world import Cache, Key, Object, Writer, everything, own, owner, tenant_of
 from wharfinger.core.clock import MINUTE, SECOND, Instant, Span
+from wharfinger.core.document import Json
 from wharfinger.core.errors import AlreadyExists, NotFound
 from wharfinger.core.ids import Ids
 from wharfinger.kinds.condition import find
@@ -17,6 +20,9 @@ from wharfinger.policy.decision import Decision, Verdict, address
 from wharfinger.policy.journal import Journal
 
 GRANT_RULE: Final = "grant.issue"
+ACCESS_RULE: Final = "access.decide"
+REFUSAL: Final = "serving.obstacle"
+_ELEMENTS: Final = {"AccessDenied": "policy", "Unverified": "artifact", "DigestMismatch": "artifact"}
 
 
 class InferenceServiceReconciler:
@@ -67,9 +73,9 @@ class InferenceServiceReconciler:
             self._writer.apply(desired.deployment)
         for grant in desired.issue:
             self._create_once(grant, "grants")
-        if dict(service.get("status") or {}) != desired.status:
-            self._tell(service, desired.status)
-            self._writer.status(self.kind, key.namespace, key.name, desired.status)
+        for grant in desired.replaced:
+            self._revoke(grant, "replaced by a newer grant", warning=False)
+        settle(self._writer, self.kind, service, desired.status)
         return 5 * MINUTE if seen.grants else 10 * SECOND
 
     def _observe(self, service: Object) -> Observed:
@@ -82,7 +88,7 @@ class InferenceServiceReconciler:
             service=service,
             model=model,
             profile=self._cache.get("gpuprofiles", "", profile) if profile else None,
-            tenant=next((t for t in self._cache.list("tenants") if namespace in t["spec"].get("namespaces", ())), None),
+            tenant=tenant_of(self._cache, namespace),
             trust=_trust(model),
             access_policies=self._cache.list("accesspolicies"),
             trust_policies=self._cache.list("trustpolicies"),
@@ -103,34 +109,48 @@ class InferenceServiceReconciler:
         )
 
     def _record(self, seen: Observed, desired: serving.Desired, decision: str, now: Instant) -> None:
-        """Have the decision to issue on disk before the grants are written."""
-        if not desired.issue:
+        """Have what was decided on disk before it takes effect: grants to issue, or that nothing may be served."""
+        meta = seen.service["metadata"]
+        workload, policies = serving.workload(seen), [_policy(p) for p in serving.policies(seen)]
+        request: dict[str, Json] = {
+            "service": meta["name"], "namespace": meta["namespace"], "who": workload, "decision": decision, "now": now,
+        }  # fmt: skip
+        if desired.issue:
+            inputs: dict[str, Json] = {
+                "request": request,
+                "premises": [premises.to_json() for premises in desired.premises],
+                "grants": [g["spec"] for g in desired.issue],
+                "policies": policies,
+            }
+            verdict, rule = Verdict(True, f"every premise holds for {workload}"), GRANT_RULE
+            what = ", ".join(g["metadata"]["name"] for g in desired.issue)
+        elif desired.obstacle is not None and _is_news(seen.service, desired.obstacle[0]):
+            reason, message = desired.obstacle
+            inputs = {"request": request, "policies": policies, "obstacle": [reason, message]}
+            verdict, rule = Verdict(False, message, _ELEMENTS.get(reason, "premise")), REFUSAL
+            if reason == "AccessDenied":
+                inputs["question"] = asdict(serving.question(seen, workload, "serve"))
+                rule = ACCESS_RULE
+            what = f"{meta['namespace']}/{meta['name']}"
+        else:
             return
-        names = [g["metadata"]["name"] for g in desired.issue]
-        inputs = {
-            "request": {
-                "service": seen.service["metadata"]["name"],
-                "namespace": seen.service["metadata"]["namespace"],
-            },
-            "grants": [g["spec"] for g in desired.issue],
-        }
         self._journal.decide(
             Decision(
                 id=decision,
                 at=now,
                 part="control",
-                rule=GRANT_RULE,
-                verdict=Verdict(True, f"every premise holds for {serving.workload(seen)}"),
-                who=serving.workload(seen),
+                rule=rule,
+                verdict=verdict,
+                who=workload,
                 verb="grant",
-                what=", ".join(names),
+                what=what,
                 tenant=seen.tenant["metadata"]["name"] if seen.tenant else "",
                 inputs={key: address(value) for key, value in inputs.items()},
             ),
             inputs,
         )
 
-    def _revoke(self, grant: Object, reason: str) -> None:
+    def _revoke(self, grant: Object, reason: str, *, warning: bool = True) -> None:
         meta = grant["metadata"]
         try:
             self._writer.patch(
@@ -138,7 +158,7 @@ class InferenceServiceReconciler:
             )
         except NotFound:
             return
-        self._writer.event(grant, "Revoked", reason, warning=True)
+        self._writer.event(grant, "Revoked", reason, warning=warning)
 
     def _create_once(self, desired: Object, plural: str) -> None:
         meta = desired["metadata"]
@@ -149,13 +169,6 @@ class InferenceServiceReconciler:
         except AlreadyExists:
             return
 
-    def _tell(self, service: Object, status: Object) -> None:
-        """Record an event when the service's readiness changes its reason."""
-        before = find((service.get("status") or {}).get("conditions"), "Ready") or {}
-        after = find(status["conditions"], "Ready") or {}
-        if before.get("reason") != after.get("reason"):
-            self._writer.event(service, after["reason"], after["message"], warning=after["status"] != "True")
-
     def _of_namespace(self, o: Object) -> list[Key]:
         namespace = o["metadata"].get("namespace", "")
         return [Key(namespace, s["metadata"]["name"]) for s in self._cache.list(self.kind, namespace)]
@@ -163,6 +176,16 @@ class InferenceServiceReconciler:
     def _of_label(self, o: Object) -> list[Key]:
         service = (o["metadata"].get("labels") or {}).get(serving.SERVICE_LABEL)
         return [Key(o["metadata"]["namespace"], service)] if service else []
+
+
+def _policy(policy: Object) -> dict[str, Json]:
+    """Return of a policy what its revision is computed from."""
+    return {"kind": policy["kind"], "metadata": {"name": policy["metadata"]["name"]}, "spec": policy["spec"]}
+
+
+def _is_news(service: Object, reason: str) -> bool:
+    before = find((service.get("status") or {}).get("conditions"), "Ready") or {}
+    return before.get("reason") != reason
 
 
 def silicon(cache: Cache) -> dict[Device, str]:

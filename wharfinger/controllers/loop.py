@@ -13,7 +13,8 @@ from wharfinger.core.clock import SECOND, Clock
 from wharfinger.core.errors import Conflict, WharfingerError
 
 _log = logging.getLogger(__name__)
-_Task = tuple[str, Key]
+_Task = tuple[int, Key]
+"""The number of the reconciler, and the key: two may reconcile one kind, each with its own pauses."""
 
 
 class Loop:
@@ -23,7 +24,7 @@ class Loop:
         self, informers: Informers, reconcilers: Sequence[Reconciler], clock: Clock, *, workers: int = 4
     ) -> None:
         self._informers = informers
-        self._reconcilers = {reconciler.kind: reconciler for reconciler in reconcilers}
+        self._reconcilers = tuple(reconcilers)
         self._clock = clock
         self._queue: WorkQueue[_Task] = WorkQueue(clock)
         self._threads = [
@@ -33,9 +34,9 @@ class Loop:
     def start(self) -> None:
         """Wait for the caches, then begin: every object there is is looked at once."""
         self._informers.synced()
-        for kind, reconciler in self._reconcilers.items():
+        for number, reconciler in enumerate(self._reconcilers):
             for plural, keys in reconciler.watches().items():
-                self._informers[plural].on_change(self._handler(kind, keys))
+                self._informers[plural].on_change(self._handler(number, keys))
         for thread in self._threads:
             thread.start()
 
@@ -45,18 +46,20 @@ class Loop:
         for thread in self._threads:
             thread.join(timeout=5)
 
-    def _handler(self, kind: str, keys: Callable[[Object], Iterable[Key]]) -> Callable[[str, Object], None]:
+    def _handler(self, number: int, keys: Callable[[Object], Iterable[Key]]) -> Callable[[str, Object], None]:
         def handle(_event: str, changed: Object) -> None:
             for key in keys(changed):
-                self._queue.add((kind, key))
+                self._queue.add((number, key))
 
         return handle
 
     def _work(self) -> None:
         while (task := self._queue.take()) is not None:
-            kind, key = task
+            number, key = task
+            reconciler = self._reconcilers[number]
+            kind = reconciler.kind
             try:
-                again = self._reconcilers[kind].reconcile(key, self._clock.now())
+                again = reconciler.reconcile(key, self._clock.now())
                 self._queue.succeeded(task)
                 if again is not None:
                     self._queue.add_after(task, again)

@@ -86,7 +86,7 @@ class ModelReconciler:
     def _datasets(self, artifact: Artifact, papers: Papers) -> dict[str, Papers]:
         """Return the papers of every dataset that a provenance of the artifact names."""
         found: dict[str, Papers] = {}
-        for signed in papers.about(artifact.digest, slsa.TYPE):
+        for signed in papers.about(slsa.TYPE, artifact.digest, artifact.contents.digest):
             for dependency in Provenance.parse(signed.statement.predicate).dependencies:
                 if dependency.role == slsa.DATASET and dependency.digest not in found:
                     found[dependency.digest] = self._desk.papers(dependency.repository, dependency.digest)
@@ -97,7 +97,7 @@ class ModelReconciler:
     ) -> Signed:
         """Return the signed summary of this verification: the one there is when it says the same."""
         policy = revision(policies)
-        for signed in papers.about(artifact.digest, summaries.TYPE):
+        for signed in papers.about(summaries.TYPE, artifact.digest):
             if signed.signer == self._desk.control:
                 told = Summary.parse(signed.statement.predicate)
                 if (told.policy, told.inputs) == (policy, verified.bundles):

@@ -109,9 +109,10 @@ class PipelineRunReconciler:
         model = desk.shelf.publish(output, action.repository)
         papers = desk.papers(model.repository, model.digest)
         desk.sign(model, model.contents.statement(), desk.builder, papers)
-        desk.sign(model, action.provenance.statement(model.repository, model.digest), desk.builder, papers)
+        told = (model.repository, model.digest, model.contents.digest)
+        desk.sign(model, action.provenance.statement(*told), desk.builder, papers)
         if action.evaluation is not None:
-            desk.sign(model, action.evaluation.statement(model.repository, model.digest), desk.control, papers)
+            desk.sign(model, action.evaluation.statement(*told), desk.control, papers)
         return model.digest
 
     def _of_dataset(self, o: Object) -> list[Key]:

@@ -7,7 +7,7 @@ A service whose premises fail is not half served: no pods, every grant revoked, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from wharfinger.core.clock import Instant, parse_rfc3339
@@ -18,9 +18,10 @@ from wharfinger.gpu.profiles import claim_spec
 from wharfinger.kinds.condition import condition, find, is_true
 from wharfinger.kinds.kind import GROUP, VERSION
 from wharfinger.policy import grant
-from wharfinger.policy.access import Condition, Question, revision
+from wharfinger.policy.access import Condition, Question, revision, speaking_of
 from wharfinger.policy.access import decide as access
 from wharfinger.policy.decision import Verdict
+from wharfinger.supply.verification import MODEL, applying
 
 Object = Mapping[str, Any]
 Device = tuple[str, str, str]
@@ -54,38 +55,60 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What there is to be. `issue` are Grant objects to create, `revoke` grants with the reason each is revoked for."""
+    """What there is to be, in the order in which it is done.
+
+    `revoke` are grants to be revoked at once, each with its reason; `issue` are Grant objects to create; `replaced`
+    are the grants in whose place those stand, revoked last, so that nobody who may go on is ever without a grant.
+    `premises` are what each of `issue` rests on; `obstacle` is why nothing is served, None when it is.
+    """
 
     deployment: dict[str, Any] | None
     template: dict[str, Any] | None
     issue: list[dict[str, Any]]
     revoke: list[tuple[Object, str]]
     status: dict[str, Any]
+    replaced: list[Object] = field(default_factory=list)
+    premises: list[grant.Premises] = field(default_factory=list)
+    obstacle: tuple[str, str] | None = None
 
 
 def decide(seen: Observed, decision: str, now: Instant) -> Desired:
     """Return what the service needs; `decision` is the id under which grants are issued."""
     obstacle = _obstacle(seen)
     external = seen.service["spec"].get("runtime", {}).get("type") == "External"
-    revision_now = revision([*seen.access_policies, *seen.trust_policies])
-    issue: list[dict[str, Any]] = []
-    revoke: list[tuple[Object, str]] = []
+    revision_now = revision(policies(seen))
+    plan = _Grants()
     live = [g for g in seen.grants if not g["spec"].get("revoked")]
     if obstacle is not None:
-        revoke = [(g, obstacle[1]) for g in live]
+        plan.revoke = [(g, obstacle[1]) for g in live]
     elif not external:
-        pods = {pod["metadata"]["uid"]: pod for pod in seen.pods if not pod["metadata"].get("deletionTimestamp")}
-        revoke = [(g, "its pod is gone") for g in live if g["spec"].get("podUid") not in pods]
+        pods = {pod["metadata"]["uid"]: pod for pod in seen.pods if not _ended(pod)}
+        plan.revoke = [(g, "its pod is gone") for g in live if g["spec"].get("podUid") not in pods]
         for uid, pod in pods.items():
             mine = [g for g in live if g["spec"].get("podUid") == uid]
-            _grant_for(seen, pod, mine, revision_now, decision, now, issue, revoke)
+            _grant_for(seen, pod, mine, revision_now, decision, now, plan)
     return Desired(
         deployment=None if external else _deployment(seen, 0 if obstacle else seen.service["spec"].get("replicas", 1)),
         template=_template(seen) if seen.profile is not None and not external else None,
-        issue=issue,
-        revoke=revoke,
-        status=_status(seen, obstacle, issue, now),
+        issue=plan.issue,
+        revoke=plan.revoke,
+        replaced=plan.replaced,
+        premises=plan.premises,
+        obstacle=obstacle,
+        status=_status(seen, obstacle, plan.issue, now),
     )
+
+
+def policies(seen: Observed) -> list[Object]:
+    """Return the policies that a grant of the service rests on: those that have a say in it, and no others.
+
+    So a policy about somebody else changes nothing here, not even the revision that is written in the grant.
+    """
+    spec = seen.service["spec"]
+    questions = [question(seen, workload(seen), "serve")]
+    questions += [question(seen, caller, "call") for caller in spec.get("callers", ())]
+    tenant = seen.tenant["metadata"]["name"] if seen.tenant else ""
+    return [*speaking_of(seen.access_policies, questions), *applying(seen.trust_policies, MODEL, tenant)]
 
 
 def workload(seen: Observed) -> str:
@@ -112,49 +135,58 @@ def _obstacle(seen: Observed) -> tuple[str, str] | None:
         return "Unverified", f"Model {spec['model']}: {seen.trust.reason}"
     if spec.get("gpuProfile") and seen.profile is None:
         return "ProfileNotFound", f"there is no GPUProfile {spec['gpuProfile']}"
-    serve = access(seen.access_policies, _question(seen, workload(seen), "serve"), seen.condition)
+    serve = access(seen.access_policies, question(seen, workload(seen), "serve"), seen.condition)
     if not serve.allowed:
         return "AccessDenied", serve.reason
     return None
 
 
-def _question(seen: Observed, identity: str, verb: str) -> Question:
+def question(seen: Observed, identity: str, verb: str) -> Question:
+    """Return what is asked of the access policies: may `identity` serve the model, or call the service."""
     meta, spec = seen.service["metadata"], seen.service["spec"]
     kind, name = ("Model", spec["model"]) if verb == "serve" else ("InferenceService", meta["name"])
     tenant = seen.tenant["metadata"]["name"] if seen.tenant else ""
     return Question(identity, verb, kind, meta["namespace"], name, tenant)
 
 
+@dataclass(slots=True)
+class _Grants:
+    """Grants to issue, to revoke, and to replace."""
+
+    issue: list[dict[str, Any]] = field(default_factory=list)
+    premises: list[grant.Premises] = field(default_factory=list)
+    revoke: list[tuple[Object, str]] = field(default_factory=list)
+    replaced: list[Object] = field(default_factory=list)
+
+
 def _grant_for(
-    seen: Observed,
-    pod: Object,
-    mine: list[Object],
-    policy_revision: str,
-    decision: str,
-    now: Instant,
-    issue: list[dict[str, Any]],
-    revoke: list[tuple[Object, str]],
+    seen: Observed, pod: Object, mine: list[Object], policy_revision: str, decision: str, now: Instant, plan: _Grants
 ) -> None:
-    """Add the grant that `pod` needs now to `issue`, and those of its grants that no longer hold to `revoke`."""
+    """Put into `plan` the grant that `pod` needs now, and those of its grants that no longer hold."""
     claim = _claim_of(seen, pod)
     if seen.profile is not None and (claim is None or not _allocated(claim)):
+        plan.revoke.extend((g, "its claim is gone") for g in mine)
         return
     try:
-        spec = grant.issue(_premises(seen, pod, claim, policy_revision), decision, now)
+        premises = _premises(seen, pod, claim, policy_revision)
+        spec = grant.issue(premises, decision, now)
     except Denied as refusal:
-        revoke.extend((g, refusal.message) for g in mine)
+        plan.revoke.extend((g, refusal.message) for g in mine)
         return
     keep = [g for g in mine if _says(g["spec"]) == _says(spec) and not _half_spent(g["spec"], now)]
-    if keep:
-        revoke.extend((g, "replaced by a newer grant") for g in mine if g not in keep)
+    narrower = [g for g in mine if g not in keep and not _allows_no_more(g["spec"], spec)]
+    plan.revoke.extend((g, "it allows what is no longer allowed") for g in narrower)
+    plan.replaced.extend(g for g in mine if g not in keep and g not in narrower)
+    if keep or pod["metadata"].get("deletionTimestamp"):
         return
     meta = seen.service["metadata"]
-    issue.append(
+    plan.premises.append(premises)
+    plan.issue.append(
         {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "Grant",
             "metadata": {
-                "name": f"{pod['metadata']['name']}-{sha256(canonical(spec))[7:15]}",
+                "name": _grant_name(seen, pod, spec),
                 "namespace": meta["namespace"],
                 "labels": {SERVICE_LABEL: meta["name"]},
                 "ownerReferences": [_owner(seen.service)],
@@ -162,7 +194,6 @@ def _grant_for(
             "spec": spec,
         }
     )
-    revoke.extend((g, "replaced by a newer grant") for g in mine)
 
 
 def _premises(seen: Observed, pod: Object, claim: Object | None, policy_revision: str) -> grant.Premises:
@@ -192,9 +223,9 @@ def _premises(seen: Observed, pod: Object, claim: Object | None, policy_revision
         pod_uid=pod["metadata"]["uid"],
         service=meta["name"],
         artifact_verdicts=artifacts,
-        serve=access(seen.access_policies, _question(seen, workload(seen), "serve"), seen.condition),
+        serve=access(seen.access_policies, question(seen, workload(seen), "serve"), seen.condition),
         calls={
-            caller: access(seen.access_policies, _question(seen, caller, "call"), seen.condition)
+            caller: access(seen.access_policies, question(seen, caller, "call"), seen.condition)
             for caller in spec.get("callers", ())
         },
         claim_name=claim["metadata"]["name"] if claim else "",
@@ -214,6 +245,31 @@ def _says(spec: Object) -> tuple[Any, ...]:
         spec["workload"], spec.get("podUid"), sorted(spec["artifacts"]), sorted(spec.get("callers", ())),
         devices, spec["policyRevision"],
     )  # fmt: skip
+
+
+def _grant_name(seen: Observed, pod: Object, spec: Object) -> str:
+    """Return the name of the pod's next grant: the same at every try, until that grant has been seen."""
+    uid = pod["metadata"]["uid"]
+    before = sorted(g["metadata"].get("uid", "") for g in seen.grants if g["spec"].get("podUid") == uid)
+    return f"{pod['metadata']['name']}-{sha256(canonical([_says(spec), before]))[7:15]}"
+
+
+def _allows_no_more(old: Object, new: Object) -> bool:
+    """Say whether everything that the grant `old` allows is allowed by `new` too."""
+
+    def devices(spec: Object) -> set[str]:
+        return {d["uuid"] for d in (spec.get("claim") or {}).get("devices", ())}
+
+    return (
+        old["workload"] == new["workload"]
+        and set(old["artifacts"]) <= set(new["artifacts"])
+        and set(old.get("callers", ())) <= set(new.get("callers", ()))
+        and devices(old) <= devices(new)
+    )
+
+
+def _ended(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _half_spent(spec: Object, now: Instant) -> bool:
@@ -324,7 +380,9 @@ def _status(seen: Observed, obstacle: tuple[str, str] | None, issue: Sequence[Ob
         holds, reason, message = True, "Serving", f"{ready} of {wanted} replicas serve"
     else:
         waiting = [f"{e['pod']}: {e['reason']}" for e in endpoints if e.get("reason")]
-        holds, reason, message = False, "NotReady", "; ".join(waiting) or "no replica is ready yet"
+        mismatch = any("DigestMismatch" in e.get("reason", "") for e in endpoints)
+        holds, reason = False, "DigestMismatch" if mismatch else "NotReady"
+        message = "; ".join(waiting) or "no replica is ready yet"
     old = seen.service.get("status", {}).get("conditions")
     status: dict[str, Any] = {
         "replicas": len(endpoints),
@@ -358,10 +416,23 @@ def _why_not(seen: Observed, pod: Object, granted: bool) -> str:
     if scheduled is not None and scheduled.get("status") == "False":
         return str(scheduled.get("message") or scheduled.get("reason") or "not scheduled")
     for container in status.get("containerStatuses") or ():
-        for state in (container.get("state", {}).get("waiting"), container.get("state", {}).get("terminated")):
-            if state and (state.get("message") or state.get("reason")):
-                return str(state.get("message") or state.get("reason"))
+        why = _of_container(container)
+        if why:
+            return why
     if seen.profile is not None and not granted:
         return "waits for its claim and grant"
     ready = find(status.get("conditions"), "Ready")
     return str((ready or {}).get("message") or "starting")
+
+
+def _of_container(container: Object) -> str:
+    """Return why a container does not run: what it said itself as it ended, before what is said of its restarts."""
+    state = container.get("state") or {}
+    last = (container.get("lastState") or {}).get("terminated") or {}
+    for ended in (state.get("terminated"), last if state.get("waiting") else None):
+        if ended and ended.get("message"):
+            return str(ended["message"])
+    for told in (state.get("waiting"), state.get("terminated")):
+        if told and (told.get("message") or told.get("reason")):
+            return str(told.get("message") or told.get("reason"))
+    return ""

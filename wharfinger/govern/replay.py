@@ -7,9 +7,11 @@ from typing import Any
 
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Corrupt, NotFound, Unverified
+from wharfinger.policy.access import Question, decide, revision
 from wharfinger.policy.authorization import Attempt, Tenancy, authorize
+from wharfinger.policy.cel import condition
 from wharfinger.policy.decision import Decision, Verdict
-from wharfinger.policy.grant import Door, permits_any
+from wharfinger.policy.grant import Door, Premises, issue, permits_any
 
 
 def replay(decision: Decision, inputs: Mapping[str, Json]) -> Verdict:
@@ -59,9 +61,26 @@ def _authorize(inputs: Mapping[str, Any]) -> Verdict:
     )
 
 
+def _issue(inputs: Mapping[str, Any]) -> Verdict:
+    """Issue the grants again on their premises; each must be the one that was issued, under the policies it names."""
+    request, premises = inputs["request"], [Premises.of_json(told) for told in inputs["premises"]]
+    again = [issue(each, request["decision"], request["now"]) for each in premises]
+    if again != inputs["grants"]:
+        return Verdict(False, "other grants than were issued", "grant")
+    if any(each.policy_revision != revision(inputs["policies"]) for each in premises):
+        return Verdict(False, "the policies are not those of the grants' revision", "policy")
+    return Verdict(True, f"every premise holds for {request['who']}")
+
+
+def _access(inputs: Mapping[str, Any]) -> Verdict:
+    return decide(inputs["policies"], Question(**inputs["question"]), condition)
+
+
 RULES: Mapping[str, Callable[[Mapping[str, Any]], Verdict]] = {
     "grant.permits_any": _permits_any,
     "authorization.authorize": _authorize,
+    "grant.issue": _issue,
+    "access.decide": _access,
 }
 """Every rule whose decisions replay, by the name that their records carry."""
 

@@ -78,6 +78,11 @@ def revision(policies: Iterable[Mapping[str, Json]]) -> str:
     )
 
 
+def speaking_of(policies: Iterable[Mapping[str, Json]], questions: Sequence[Question]) -> list[Mapping[str, Json]]:
+    """Return the AccessPolicies that have a say in any of `questions`, whatever their condition makes of it."""
+    return [p for p in policies if any(_speaks_of(p["spec"], question) for question in questions)]
+
+
 def _speaks_of(spec: Mapping[str, Json], question: Question) -> bool:
     objects = spec.get("objects") or {}
     return (

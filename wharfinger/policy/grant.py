@@ -72,6 +72,47 @@ class Premises:
     policy_revision: str = ""
     verification: Sequence[str] = ()
 
+    def to_json(self) -> dict[str, Json]:
+        """Return the premises as a JSON object, for a decision's inputs; `of_json` reads them back."""
+        return {
+            "workload": self.workload,
+            "pod": self.pod,
+            "podUid": self.pod_uid,
+            "service": self.service,
+            "artifacts": {digest: _told(verdict) for digest, verdict in self.artifact_verdicts.items()},
+            "serve": _told(self.serve),
+            "calls": {caller: _told(verdict) for caller, verdict in self.calls.items()},
+            "claim": {"name": self.claim_name, "uid": self.claim_uid, "holder": self.claim_holder},
+            "silicon": [[s.driver, s.pool, s.device, s.uuid, s.request] for s in self.silicon],
+            "needsSilicon": self.needs_silicon,
+            "policyRevision": self.policy_revision,
+            "verification": list(self.verification),
+        }
+
+    @classmethod
+    def of_json(cls, value: Json) -> Premises:
+        """Return the premises that `to_json` wrote. Raises `KeyError` or `TypeError` for anything else."""
+        return cls(
+            workload=value["workload"],
+            pod=value["pod"],
+            pod_uid=value["podUid"],
+            service=value["service"],
+            artifact_verdicts={digest: Verdict(**told) for digest, told in value["artifacts"].items()},
+            serve=Verdict(**value["serve"]),
+            calls={caller: Verdict(**told) for caller, told in value["calls"].items()},
+            claim_name=value["claim"]["name"],
+            claim_uid=value["claim"]["uid"],
+            claim_holder=value["claim"]["holder"],
+            silicon=[Silicon(*told) for told in value["silicon"]],
+            needs_silicon=value["needsSilicon"],
+            policy_revision=value["policyRevision"],
+            verification=value["verification"],
+        )
+
+
+def _told(verdict: Verdict) -> dict[str, Json]:
+    return {"allowed": verdict.allowed, "reason": verdict.reason, "element": verdict.element}
+
 
 def issue(premises: Premises, decision: str, now: Instant, lifetime: Span = DEFAULT_LIFETIME) -> dict[str, Json]:
     """Return the spec of a Grant on these `premises`, valid from `now` for `lifetime`, issued by `decision`.

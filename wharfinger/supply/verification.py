@@ -64,12 +64,13 @@ class Papers:
     signed: tuple[Signed, ...] = ()
     claims: tuple[Claim, ...] = ()
 
-    def about(self, digest: str, predicate_type: str) -> list[Signed]:
-        """Return what is signed of this type about the artifact `digest`, the newest first."""
+    def about(self, predicate_type: str, *digests: str) -> list[Signed]:
+        """Return what is signed of this type about any of `digests`, the newest first."""
         found = [
             s
             for s in self.signed
-            if s.statement.predicate_type == predicate_type and digest in {x.sha256 for x in s.statement.subjects}
+            if s.statement.predicate_type == predicate_type
+            and not {x.sha256 for x in s.statement.subjects}.isdisjoint(digests)
         ]
         return sorted(found, key=lambda s: s.at or 0, reverse=True)
 
@@ -129,8 +130,8 @@ def verify(
 
     1. At least one policy applies.
     2. A signature over exactly these files is by a signer whom every policy believes, and is not too old.
-    3. The attestations that a policy demands are there, about this artifact, by a believed signer.
-    4. A model's provenance is by a believed builder, in its own name, about this artifact.
+    3. The attestations that a policy demands are there, about this artifact or its files, by a believed signer.
+    4. A model's provenance is by a believed builder, in its own name, about this artifact or its files.
     5. Its steps were isolated as every policy demands.
     6. Its weights are in formats that every policy allows.
     7. The dataset, or every dataset that the model was made from, passed screening.
@@ -213,7 +214,7 @@ def _attested(artifact: Artifact, papers: Papers, predicate_type: str, policy: P
     if predicate_type in (oms.PREDICATE, oms.OLD_PREDICATE):
         found = papers.signatures()
     else:
-        found = papers.about(artifact.digest, predicate_type)
+        found = papers.about(predicate_type, artifact.digest, artifact.contents.digest)
     believed = [*policy["spec"]["signers"], *(policy["spec"].get("builders") or ())]
     for signed in found:
         if _believed(signed.signer, believed):
@@ -234,7 +235,7 @@ def _provenance(artifact: Artifact, papers: Papers, policy: Policy) -> tuple[Sig
     spec = policy["spec"]
     believed = spec.get("builders") or spec["signers"]
     stranger = ""
-    for signed in papers.about(artifact.digest, slsa.TYPE):
+    for signed in papers.about(slsa.TYPE, artifact.digest, artifact.contents.digest):
         told = Provenance.parse(signed.statement.predicate)
         if told.builder != signed.signer:
             stranger = f"provenance in the name of {excerpt(told.builder)}, signed by {signed.signer}"
@@ -282,7 +283,7 @@ def _screened(
 
 
 def _passed(digest: str, papers: Papers, policy: Policy, content: str = "") -> tuple[Signed, Screening]:
-    found = [s for s in papers.about(digest, screening.TYPE) if _believed(s.signer, policy["spec"]["signers"])]
+    found = [s for s in papers.about(screening.TYPE, digest) if _believed(s.signer, policy["spec"]["signers"])]
     for signed in found:
         told = Screening.parse(signed.statement.predicate)
         if content and told.content != content:

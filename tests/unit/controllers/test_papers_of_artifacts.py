@@ -79,7 +79,7 @@ class Harbour:
             "namespaces",
             (Dependency(provenance.DATASET, data["repository"], data["digest"]),),
         )
-        for statement in (artifact.contents.statement(), made.statement(repository, digest)):
+        for statement in (artifact.contents.statement(), made.statement(repository, digest, artifact.contents.digest)):
             bundle = self.notary.sign(statement, BUILDER)
             self.shelf.attach(repository, digest, bundle, statement.predicate_type)
         return digest

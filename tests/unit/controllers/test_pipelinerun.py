@@ -115,12 +115,12 @@ def test_a_run_ends_in_a_published_model_that_verifies(yard: Yard) -> None:
     assert find(model["status"]["conditions"], "Ready")["reason"] == "Verified"  # type: ignore[index]
     assert status["metrics"] == {"perplexity": 31.5}
     papers = Desk(yard.shelf, yard.notary, DOMAIN).papers("research/models/tiny", status["modelDigest"])
-    made = Provenance.parse(papers.about(status["modelDigest"], provenance.TYPE)[0].statement.predicate)
+    made = Provenance.parse(papers.about(provenance.TYPE, status["modelDigest"])[0].statement.predicate)
     assert (made.run, made.isolation) == ("research/run-1", "namespaces")
     assert made.external["train"]["command"] == TRAIN["command"]
     data = yard.world.must("datasets", "research", "prose")["spec"]["artifact"]["digest"]
     assert made.digests(provenance.DATASET) == [data]
-    assert papers.about(status["modelDigest"], evaluation.TYPE)[0].signer == CONTROL
+    assert papers.about(evaluation.TYPE, status["modelDigest"])[0].signer == CONTROL
 
 
 def test_a_steps_pod_has_its_inputs_by_digest_and_the_runs_identity(yard: Yard) -> None:

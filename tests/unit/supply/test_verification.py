@@ -42,7 +42,9 @@ class Bench:
         made = Provenance(
             self.builder, "research/run-1", "uid", self.isolation, (Dependency(provenance.DATASET, *DATASET),)
         )
-        return self.notary.sign(made.statement(self.model.repository, self.model.digest), signer)
+        return self.notary.sign(
+            made.statement(self.model.repository, self.model.digest, self.model.contents.digest), signer
+        )
 
     def screening(self) -> Papers:
         """Return the papers of the dataset."""
@@ -199,9 +201,11 @@ def test_a_demanded_attestation_must_be_there(bench: Bench) -> None:
     bench.policy["predicates"] = [evaluation.TYPE]
     assert bench.refusal().reason == "MissingAttestation"
     told = Evaluation("research/run-1", {"loss": 1.5}, "sha256:" + "1" * 64)
-    bench.extra = [bench.notary.sign(told.statement(REPOSITORY, "sha256:" + "9" * 64), CONTROL)]
+    bench.extra = [bench.notary.sign(told.statement(REPOSITORY, "sha256:" + "9" * 64, "sha256:" + "8" * 64), CONTROL)]
     assert bench.refusal().reason == "MissingAttestation"
-    bench.extra.append(bench.notary.sign(told.statement(REPOSITORY, bench.model.digest), CONTROL))
+    bench.extra.append(
+        bench.notary.sign(told.statement(REPOSITORY, bench.model.digest, bench.model.contents.digest), CONTROL)
+    )
     assert len(bench.verify().bundles) == 4
 
 

@@ -46,6 +46,6 @@ class Evaluation:
             "inputsDigest": self.inputs,
         }
 
-    def statement(self, repository: str, digest: str) -> Statement:
-        """Return the statement that the artifact `digest` in `repository` was measured so."""
-        return Statement((Resource.of(repository, digest),), TYPE, self.to_json())
+    def statement(self, repository: str, digest: str, content: str) -> Statement:
+        """Return the statement that this was measured of the artifact `digest`, whose files are `content`."""
+        return Statement((Resource.of(repository, digest), Resource.of("files", content)), TYPE, self.to_json())

@@ -91,9 +91,9 @@ class Provenance:
             },
         }
 
-    def statement(self, repository: str, digest: str) -> Statement:
-        """Return the statement that the artifact `digest` in `repository` was made so."""
-        return Statement((Resource.of(repository, digest),), TYPE, self.to_json())
+    def statement(self, repository: str, digest: str, content: str) -> Statement:
+        """Return the statement that the artifact `digest` in `repository`, whose files are `content`, was made so."""
+        return Statement((Resource.of(repository, digest), Resource.of("files", content)), TYPE, self.to_json())
 
 
 def _dependency(value: Json) -> Dependency:
