@@ -2,9 +2,10 @@
 
     python -m bench cli
 
-Starts a platform of its own on a temporary directory for `wharf get`. Caveats: CPU is user and system time as the kernel
-counts it for the ended process, on whatever else the machine does; the median of many runs is reported, and the minimum
-beside it. Goals: `wharf --help` at most 6 times a bare interpreter, `wharf get models` at most 10 times and 45 MiB.
+Starts a platform of its own on a temporary directory for `wharf get`. Caveats: CPU is user and system time as the
+kernel counts it for the ended process, on whatever else the machine does; the median of many runs is reported, and the
+minimum beside it. Goals: `wharf --help` at most 6 times a bare interpreter, `wharf get models` at most 10 times and
+45 MiB.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def main() -> None:
         cpu = statistics.median(c for c, _ in runs)
         memory = max(m for _, m in runs) / 1024
         print(
-            f"{name:<22} {cpu * 1000:6.1f} ms CPU (min {min(runs)[0] * 1000:.1f}), {cpu / bare:4.1f}x, {memory:5.1f} MiB"
+            f"{name:<22} {cpu * 1000:6.1f} ms CPU (min {min(runs)[0] * 1000:.1f}), "
+            f"{cpu / bare:4.1f}x, {memory:5.1f} MiB"
         )
     out = Path("out")
     out.mkdir(exist_ok=True)
