@@ -7,6 +7,7 @@ texts. After a no, `validation` says what is wrong. The two agree on every value
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from wharfinger.core.document import Json
@@ -31,7 +32,7 @@ def compile_test(node: Node) -> Test | None:
         dict: _object_test(node),
         bool: None,
     }
-    kinds = _accepted(node)
+    kinds = _accepted(node.types, node.format)
     enum = _enum_test(node)
     alternatives = _alternatives_test(node)
     nothing = _null_passes(node)
@@ -93,13 +94,15 @@ _SAMPLES: Final[dict[type, tuple[Json, ...]]] = {
 }
 
 
-def _accepted(node: Node) -> list[type]:
-    """Return the Python types of which some value has the type that the schema asks for."""
-    return [
+@lru_cache(maxsize=1024)
+def _accepted(types: tuple[str, ...], form: str) -> tuple[type, ...]:
+    """Return the Python types of which some value has a type that the schema asks for, given its format."""
+    node = Node(types, form)
+    return tuple(
         kind
         for kind, samples in _SAMPLES.items()
         if any(next(type_findings(sample, node, ""), None) is None for sample in samples)
-    ]
+    )
 
 
 def _null_passes(node: Node) -> bool:
@@ -134,31 +137,18 @@ def _alternatives_test(node: Node) -> Test | None:
 
 def _text_test(node: Node) -> Test | None:
     high, low = node.max_length, node.min_length
-    search = patterns.compiled(node.pattern) if node.pattern else None
+    search = patterns.quick(node.pattern) if node.pattern else None
     check = check_of(node.format)
-    if isinstance(search, str):
-        return _fail
     if high is None and low is None and check is None:
-        return None if search is None else lambda value: _found(search, value)
+        return search
     least, most = low or 0, high if high is not None else 1 << 62
     if search is None and check is None:
         return lambda value: least <= len(value) <= most
 
     def right(value: str) -> bool:
-        return (
-            least <= len(value) <= most
-            and (search is None or _found(search, value))
-            and (check is None or check(value))
-        )
+        return least <= len(value) <= most and (search is None or search(value)) and (check is None or check(value))
 
     return right
-
-
-def _found(search: Callable[[str], object], value: str) -> bool:
-    try:
-        return search(value) is not None
-    except UnicodeEncodeError:
-        return False
 
 
 def _number_test(node: Node) -> Test | None:

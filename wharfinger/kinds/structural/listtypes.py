@@ -64,7 +64,14 @@ def _repeated(keys: list[object]) -> Iterator[int]:
             yield index
 
 
+def _are_distinct(keys: list[Json]) -> bool:
+    """Tell of texts whether each occurs once; of anything else, say no: it takes a closer look."""
+    return set(map(type, keys)) == {str} and len(set(keys)) == len(keys)
+
+
 def _set_problems(value: list[Json], _node: Node, path: str) -> Iterator[FieldProblem]:
+    if _are_distinct(value):
+        return
     for index in _repeated([identity(item) for item in value]):
         yield duplicate(f"{path}[{index}]", value[index])
 
@@ -75,6 +82,8 @@ def _map_problems(value: list[Json], node: Node, path: str) -> Iterator[FieldPro
             yield invalid(f"{path}[{index}]", item, "must be an object for an array of list-type map")
             return
     names = node.list_keys
+    if len(names) == 1 and _are_distinct([None if item is None else item.get(names[0]) for item in value]):
+        return
     keys: list[object] = [
         tuple(identity(item[name]) if item is not None and name in item else _UNSPECIFIED for name in names)
         for item in value
