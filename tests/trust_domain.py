@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+import uvloop
+
 from wharfinger.core.clock import Clock
 from wharfinger.core.errors import Denied
 from wharfinger.core.systemclock import SystemClock
@@ -31,7 +33,7 @@ class Loop:
     def __init__(self) -> None:
         self.problems: list[dict[str, Any]] = []
         """What nobody handled."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._loop.set_exception_handler(lambda _, context: self.problems.append(context))
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()

@@ -110,15 +110,16 @@ class _Connection(asyncio.Protocol):
 
     # The transport's side.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's is its own
         self._transport = transport
         if len(self._server.connections) >= MOST_CONNECTIONS:
             transport.abort()
             return
         self._server.connections.add(self)
         try:
-            self._peer = Process.peer(transport.get_extra_info("socket"))
+            # uvloop shows a socket without options; a duplicate has them.
+            with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
+                self._peer = Process.peer(connection)
         except Denied as error:
             _log.warning("peer", extra={"fields": {"refused": str(error)}})
         self._http.local_settings.update({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: MOST_STREAMS})
