@@ -219,6 +219,8 @@ class Connection(asyncio.Protocol):
                 raise _Refused(400, "expected Content-Length in digits")
             if len(length) > 15 or int(length) > self._max_body:
                 raise _Refused(413, "the body is too large")
+        if self._parser.should_upgrade():
+            raise _Refused(400, "no protocol to upgrade to")
         if b"host" not in headers:
             raise _Refused(400, "expected a Host header")
         if headers.get(b"expect", b"").lower() == b"100-continue":
