@@ -7,12 +7,13 @@ entry, owned by the pod, so that it goes with it; `reservedFor` is emptied when 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from wharfinger.controllers.world import Cache, Key, Object, Writer, deleting, own, owner
 from wharfinger.core.clock import Instant, Span
 from wharfinger.core.digests import sha256
-from wharfinger.core.errors import AlreadyExists
+from wharfinger.core.errors import AlreadyExists, NotFound
 
 _TEMPLATE_ANNOTATION = "resource.kubernetes.io/pod-claim-name"
 
@@ -54,7 +55,8 @@ class ResourceClaimReconciler:
             if entry.get("resourceClaimTemplateName")
         ]
         if (pod.get("status") or {}).get("resourceClaimStatuses") != statuses:
-            self._writer.status("pods", key.namespace, key.name, {"resourceClaimStatuses": statuses})
+            with suppress(NotFound):
+                self._writer.status("pods", key.namespace, key.name, {"resourceClaimStatuses": statuses})
         return None
 
     def _free(self, key: Key, pod: Object | None) -> None:
@@ -66,9 +68,10 @@ class ResourceClaimReconciler:
                 continue
             freed: dict[str, Any] = {"reservedFor": kept} if kept else {"reservedFor": None, "allocation": None}
             # Of this version alone: who reserves the claim meanwhile keeps it, and this is tried again.
-            self._writer.status(
-                "resourceclaims", key.namespace, meta["name"], freed, version=meta.get("resourceVersion", "")
-            )
+            with suppress(NotFound):
+                self._writer.status(
+                    "resourceclaims", key.namespace, meta["name"], freed, version=meta.get("resourceVersion", "")
+                )
 
 
 def _over(reference: Object, name: str, pod: Object | None) -> bool:

@@ -10,7 +10,7 @@ from wharfinger.core.errors import Invalid
 from wharfinger.gpu.allocation import Unfit, allocate
 from wharfinger.gpu.candidates import Candidates, pose
 from wharfinger.gpu.inventory import DeviceId, Inventory, Object
-from wharfinger.gpu.request import Ask
+from wharfinger.gpu.request import MAX_DEVICES, Ask
 
 _BRIEF: Final = 5_000
 """Devices that the search without constraints may try: it only serves the wording."""
@@ -50,7 +50,33 @@ def explain(
             if (told := _apart(candidates, claim, requests, reasons))
         ]
         return "; ".join(apart) or f"enough devices are free; missing: same {' and '.join(attributes)}"
-    return "; ".join(["each request fits alone, but not all of them together", *problems])
+    together = _together(inventory, classes, node, claims, taken, reasons)
+    return "; ".join([together or "each request fits alone, but not all of them together", *problems])
+
+
+def _together(
+    inventory: Inventory,
+    classes: Mapping[str, Object],
+    node: Object,
+    claims: Sequence[Object],
+    taken: Collection[DeviceId],
+    forbidden: Collection[DeviceId],
+) -> str:
+    """Return how many of the devices of one request fit beside each other; empty unless one request is all there is."""
+    requests = (claims[0]["spec"].get("devices") or {}).get("requests") or () if len(claims) == 1 else ()
+    if len(requests) != 1 or not requests[0].get("exactly"):
+        return ""
+    wanted = requests[0]["exactly"].get("count", 1)
+    for count in range(min(wanted - 1, MAX_DEVICES), 0, -1):
+        exactly = {**requests[0]["exactly"], "count": count}
+        less = {**claims[0], "spec": {"devices": {"requests": [{**requests[0], "exactly": exactly}]}}}
+        try:
+            found = allocate(inventory, classes, node, [less], taken, forbidden=forbidden, attempts=_BRIEF)
+        except Invalid:
+            return ""
+        if not isinstance(found, Unfit):
+            return f"{requests[0]['name']}: {count} of {wanted} fit beside each other"
+    return ""
 
 
 def _named(claims: Sequence[Object], claim: Object, told: str) -> str:
