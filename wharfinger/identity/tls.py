@@ -163,7 +163,8 @@ def _judge(context: ssl.SSLContext, connection: Any) -> SpiffeId | None:
     # is not asked for: the verification here builds its own path from what the peer sent.
     chain = connection.get_unverified_chain() or []
     assert isinstance(context, _Context)
-    return context.judge([item.public_bytes(_ssl.ENCODING_DER) for item in chain])
+    # A server's chain begins with None where the client showed no certificate.
+    return context.judge([item.public_bytes(_ssl.ENCODING_DER) for item in chain if item is not None])
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ class Channel:
         answer = self._send(method, path, dict(headers or {}), body, length)
         try:
             if answer.status >= 400:
-                raise self._error(answer)
+                raise self._error(answer, f"{method} {path.partition('?')[0]}")
             yield answer
         except (OSError, http.client.HTTPException) as error:
             self.close()
@@ -162,9 +162,9 @@ class Channel:
         except (OSError, http.client.HTTPException):
             self.close()
 
-    def _error(self, answer: http.client.HTTPResponse) -> WharfingerError:
+    def _error(self, answer: http.client.HTTPResponse, request: str) -> WharfingerError:
         data = answer.read(64 * 1024)
-        message, hint = f"HTTP status {answer.status}", ""
+        message, hint = f"{self._what}: {request}: HTTP status {answer.status}", ""
         try:
             told = json.loads(data)["errors"][0]
             message = str(told["message"])
