@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from wharfinger.core.errors import Invalid, excerpt
-from wharfinger.gpu.inventory import DeviceId, Inventory, Object, Offer, Pool, node_matches
+from wharfinger.gpu.inventory import Allowance, DeviceId, Inventory, Object, Offer, Pool, node_matches
 from wharfinger.gpu.request import MAX_DEVICES, Ask, Problem, selectors_of, tolerated
 
 
@@ -32,6 +32,7 @@ class Candidates:
         self.taken = [offer.id in taken for offer in self.offers]
         self.forbidden = [offer.id in forbidden for offer in self.offers]
         self._taken_ids = taken
+        self._allowance = Allowance()
         self._free: dict[str, dict[tuple[str, str], int] | None] = {}
 
     def free(self, pool: Pool) -> dict[tuple[str, str], int] | None:
@@ -60,7 +61,7 @@ class Candidates:
         ):
             for expression in selectors:
                 try:
-                    if not self.inventory.matches(expression, offer):
+                    if not self.inventory.matches(expression, offer, self._allowance):
                         return False
                 except Invalid as error:
                     raise Invalid(f"{whose} on device {'/'.join(offer.id)}: {error.message}") from error

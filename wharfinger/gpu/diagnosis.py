@@ -63,7 +63,9 @@ def _together(
     forbidden: Collection[DeviceId],
 ) -> str:
     """Return how many of the devices of one request fit beside each other; empty unless one request is all there is."""
-    requests = (claims[0]["spec"].get("devices") or {}).get("requests") or () if len(claims) == 1 else ()
+    requests: Sequence[Object] = ()
+    if len(claims) == 1:
+        requests = (claims[0]["spec"].get("devices") or {}).get("requests") or ()
     if len(requests) != 1 or not requests[0].get("exactly"):
         return ""
     wanted = requests[0]["exactly"].get("count", 1)

@@ -24,6 +24,21 @@ DeviceId: TypeAlias = tuple[str, str, str]
 PoolId: TypeAlias = tuple[str, str]
 
 
+MOST_WORK: Final = 20_000
+"""Units of CEL work that one selector may take on one device; an honest one takes less than 200."""
+ALLOWANCE: Final = 500_000
+"""Units that the selectors of a pod's claims may take on one node's devices: some 0.2 s."""
+MAX_KEPT: Final = 500_000
+"""Verdicts of selectors on devices that an inventory remembers."""
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What is left of the CEL work that one search may do."""
+
+    left: int = ALLOWANCE
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """The parts of dynamic resource allocation that may be used, as Kubernetes' feature gates name them."""
@@ -135,15 +150,25 @@ class Inventory:
         pools = (self._pool(pool_id, found[pool_id]) for pool_id in sorted(found))
         return [pool for pool in pools if pool is not None]
 
-    def matches(self, expression: str, offer: Offer) -> bool:
-        """Say whether a device selector selects `offer`. Raises `Invalid` when it does not compile or errs."""
+    def matches(self, expression: str, offer: Offer, allowance: Allowance | None = None) -> bool:
+        """Say whether a device selector selects `offer`. What is known from before takes nothing of `allowance`.
+
+        Raises `Invalid` when the selector does not compile or errs, and when the allowance is used up.
+        """
         key = (expression, id(offer))
         known = self._matches.get(key)
         if known is None:
             variables = self._variables.get(id(offer))
             if variables is None:
                 variables = self._variables[id(offer)] = cel.device_variables(offer.id[0], offer.device)
-            known = self._matches[key] = cel.DEVICE.compile(expression).holds(variables)
+            program, allowance = cel.DEVICE.compile(expression), allowance or Allowance()
+            value, work = program.metered(variables, budget=min(MOST_WORK, allowance.left))
+            allowance.left -= work
+            if type(value) is not bool:
+                raise Invalid(f"CEL {excerpt(expression)}: expected a bool, got {excerpt(value)}")
+            if len(self._matches) >= MAX_KEPT:
+                self._matches.clear()
+            known = self._matches[key] = value
         return known
 
     def _readable(self, spec: Object) -> bool:

@@ -205,6 +205,14 @@ def test_a_hostile_claim_is_refused_in_words(more: Object, words: str, small: li
     assert words in waits(state(small, c), pod("blue", "p", "a")).message
 
 
+def test_selectors_that_are_dear_in_sum_are_refused(small: list[Object]) -> None:
+    """Selectors of which each is cheap enough, but not all of them on all devices, keep their pod waiting in words."""
+    c, numbers = claim("a", "slice"), list(range(200))
+    dear = [{"cel": {"expression": f"{numbers}.all(n, n >= 0) && {i} < 31"}} for i in range(32)]
+    c["spec"]["devices"]["requests"][0]["exactly"]["selectors"] = dear
+    assert "units of work" in waits(state(small, c), pod("blue", "p", "a", nodeSelector={})).message
+
+
 def test_a_pod_goes_where_it_takes_the_least(small: list[Object], tmp_path: Path) -> None:
     """Of a GPU of 40 GB and one of 80, a claim that either answers gets the smaller."""
     everything = slices(tmp_path)
