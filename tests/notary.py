@@ -140,6 +140,11 @@ class Shelf:
             raise NotFound(f"no {repository}@{digest}")
         return of_manifest(repository, Pulled(Manifest.parse(data), digest, data))
 
+    def manifest(self, repository: str, digest: str) -> bytes:
+        """Return the bytes of a manifest."""
+        self.artifact(repository, digest)
+        return self.manifests[repository, digest]
+
     def files(self, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
         """Yield the files of an artifact."""
         for path, layer in artifact.layers.items():

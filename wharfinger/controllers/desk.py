@@ -25,6 +25,10 @@ class Shelf(Protocol):
         """Return an artifact, its manifest verified; raises `NotFound`."""
         ...
 
+    def manifest(self, repository: str, digest: str) -> bytes:
+        """Return the bytes of an artifact's manifest, verified; raises `NotFound`."""
+        ...
+
     def files(self, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
         """Yield path and bytes of each file, verified."""
         ...

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Final
 
 from wharfinger.controllers import serving
-from wharfinger.controllers.readiness import settle
+from wharfinger.controllers.readiness import holds, settle
 from wharfinger.controllers.serving import Device, Observed
 from wharfinger.controllers.world import Cache, Key, Object, Writer, everything, own, owner, tenant_of
 from wharfinger.core.clock import MINUTE, SECOND, Instant, Span
@@ -70,7 +70,9 @@ class InferenceServiceReconciler:
         if desired.template is not None:
             self._create_once(desired.template, "resourceclaimtemplates")
         if desired.deployment is not None:
-            self._writer.apply(desired.deployment)
+            held = self._cache.get("deployments", key.namespace, key.name)
+            if held is None or not holds(held, desired.deployment):
+                self._writer.apply(desired.deployment)
         for grant in desired.issue:
             self._create_once(grant, "grants")
         for grant in desired.replaced:
@@ -112,9 +114,15 @@ class InferenceServiceReconciler:
         """Have what was decided on disk before it takes effect: grants to issue, or that nothing may be served."""
         meta = seen.service["metadata"]
         workload, policies = serving.workload(seen), [_policy(p) for p in serving.policies(seen)]
+        artifact = dict(seen.model["spec"]["artifact"]) if seen.model is not None else None
         request: dict[str, Json] = {
-            "service": meta["name"], "namespace": meta["namespace"], "who": workload, "decision": decision, "now": now,
-        }  # fmt: skip
+            "service": meta["name"],
+            "namespace": meta["namespace"],
+            "who": workload,
+            "artifact": artifact,
+            "decision": decision,
+            "now": now,
+        }
         if desired.issue:
             inputs: dict[str, Json] = {
                 "request": request,

@@ -44,3 +44,18 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
         elif name not in old or held != value:
             patch[name] = value
     return patch
+
+
+def holds(there: Any, desired: Any) -> bool:
+    """Say whether what is `there` says all that is `desired`; it may say more, as the API server's defaults do."""
+    if isinstance(desired, Mapping):
+        return isinstance(there, Mapping) and all(
+            name in there and holds(there[name], value) for name, value in desired.items()
+        )
+    if isinstance(desired, list):
+        return (
+            isinstance(there, list)
+            and len(there) == len(desired)
+            and all(holds(one, other) for one, other in zip(there, desired, strict=True))
+        )
+    return bool(there == desired)
