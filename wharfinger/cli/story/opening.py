@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from wharfinger.bootstrap import state
 from wharfinger.bootstrap.health import health
 from wharfinger.cli.story.stage import Stage
 from wharfinger.core.errors import Unavailable
@@ -11,13 +12,14 @@ from wharfinger.core.errors import Unavailable
 
 def tell(stage: Stage) -> None:
     """Start the platform and export its trust root. Raises `Unavailable` when it does not come up."""
-    ran = stage.run("up", "--detach")
-    found: dict[str, Any] = health(stage.directory) if ran.code == 0 else {"ok": False, "parts": {}}
+    command = "wharf up --detach"
+    words = ""
+    if not (state.is_locked(state.State(stage.directory)) or (ran := stage.run("up", "--detach")).code == 0):
+        words = ran.err.strip()[-300:]
+    found: dict[str, Any] = health(stage.directory) if not words else {"ok": False, "parts": {}}
     parts = ", ".join(found["parts"])
-    if not stage.check(
-        "platform", f"up: {parts}", ran.command, "every part ready", ran.err.strip()[-300:] or parts, ok=found["ok"]
-    ):
-        raise Unavailable("the platform did not come up")
+    if not stage.check("platform", f"up: {parts}", command, "every part ready", words or parts, ok=found["ok"]):
+        raise Unavailable(f"the platform did not come up: {words}")
     stage.facts["trustDomain"] = found["trustDomain"]
     stage.work.mkdir(mode=0o700, exist_ok=True)
     root = stage.work / "trust-root.json"
