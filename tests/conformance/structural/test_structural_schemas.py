@@ -9,7 +9,9 @@ from vector_table import Check, Row, assert_only_left_out, differences
 
 from wharfinger.core.errors import Malformed
 from wharfinger.kinds.structural import celnames, fieldpath, structure
+from wharfinger.kinds.structural import defaults as schema_defaults
 from wharfinger.kinds.structural.node import read
+from wharfinger.local.api.rules import compile_rule
 
 
 def structures(row: Row) -> Iterator[Check]:
@@ -44,6 +46,34 @@ def test_structural_schemas_are_told_from_others() -> None:
     count, found = differences("apiextensions/structural.jsonl", structures)
     assert count > 187
     assert_only_left_out(found, {})
+
+
+def defaults(row: Row) -> Iterator[Check]:
+    """Check one row of defaulting.jsonl about the defaults of a schema."""
+    if row["op"] == "pruneDefaults":
+        try:
+            yield "result", schema_defaults.pruned_document(row["schema"]), row.get("result")
+        except Malformed as error:
+            yield "error", error.message, row.get("error")
+    elif row["op"] == "validateDefaults":
+        found = schema_defaults.problems(read(row["schema"]), "test", compile_rule, budget=row["costBudget"])
+        if row["costBudget"] < 10:
+            yield "errors", [each.message.split(": ", 2)[2] for each in found], [e["detail"] for e in row["errors"]]
+        else:
+            yield "errors", told(found), wanted(row["errors"])
+
+
+def test_defaults_of_schemas_are_pruned_and_judged() -> None:
+    """The 11 cases of defaulting.jsonl about schemas."""
+    count, found = differences("apiextensions/defaulting.jsonl", defaults)
+    assert count == 11
+    assert_only_left_out(
+        found,
+        {
+            "the budget is in upstream's units of cost, which are smaller than ours": "14.errors",
+            "optionalOldSelf needs optional types, which wait for the CEL compiler": "17.errors 18.errors",
+        },
+    )
 
 
 def paths(row: Row) -> Iterator[Check]:

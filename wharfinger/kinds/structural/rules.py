@@ -84,11 +84,11 @@ def compile_rules(node: Node | None, compiler: Compile, *, root: bool = False) -
     return None if node is None else _step(node, node, compiler, root=root)
 
 
-def ask(step: Step, value: Json, old: Json, node: Node, budget: int = BUDGET) -> Walk:
-    """Ask the rules of an object, given the stored one; unchanged parts that broke one before are excused."""
+def ask(step: Step, value: Json, old: Json, node: Node, budget: int = BUDGET, path: str = "") -> Walk:
+    """Ask the rules of an object at `path`, given the stored one; unchanged parts that broke one before are excused."""
     walk = Walk(budget)
     pair = Pair(value, old, node, root=True) if old is not None else None
-    step(value, old, "", pair, None, walk)
+    step(value, old, path, pair, None, walk)
     return walk
 
 
