@@ -69,6 +69,13 @@ def _containers(*containers: Any, **spec: Any) -> Any:
     return {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": list(containers), **spec}}
 
 
+def _pod(name: str = "a") -> Any:
+    made = pod(name)
+    # In a cluster an admission plugin sets it, which needs a controller that makes the account.
+    made["spec"]["serviceAccountName"] = "default"
+    return made
+
+
 _WEB = {"name": "web", "image": "example/web"}
 _RICH = deployment("a", template=_containers(
     {**_WEB, "ports": [{"containerPort": 80}, {"containerPort": 443, "name": "tls"}],
@@ -97,7 +104,7 @@ SCRIPTS: dict[str, list[Step]] = {
     "service": [create("services", _SERVICE)],
     "event": [create("events", _EVENT)],
     "lease": [create("leases", _LEASE)],
-    "pod": [create("pods", pod("a")), get("pods/a/status")],
+    "pod": [create("pods", _pod()), get("pods/a/status")],
     "rich deployment": [create("deployments", _RICH)],
     "job": [create("jobs", {**_JOB, "metadata": {"name": "a", "labels": {"x": "y"}}})],
     "claim": [create("resourceclaims", _CLAIM)],
@@ -173,7 +180,7 @@ SCRIPTS: dict[str, list[Step]] = {
                   patch("deployments/a", {"spec": {"selector": {"matchLabels": {"x": "y"}}}}),
                   create("configmaps", {**config_map("a", k="v"), "immutable": True}), patch("configmaps/a", {"data": {"k": "w"}}),
                   create("secrets", _SECRET), patch("secrets/a", {"type": "other"}),
-                  create("pods", pod("a")), patch("pods/a", {"spec": {"containers": [{"name": "main", "image": "x", "command": ["y"]}]}})],
+                  create("pods", _pod()), patch("pods/a", {"spec": {"containers": [{"name": "main", "image": "x", "command": ["y"]}]}})],
     "transition rules": [
         create("models", of("wharfinger.io/v1alpha1", "Model", "a", spec={"artifact": {
             "repository": "r/m", "digest": "sha256:" + "a" * 64}})),
@@ -240,10 +247,24 @@ SCRIPTS: dict[str, list[Step]] = {
     "methods": [Step("PUT", "configmaps", config_map("a")), Step("PATCH", "configmaps", {}, MERGE), Step("POST", "configmaps/a", config_map("a"))],
     # Deleting.
     "delete": [create("configmaps", config_map("a")), delete("configmaps/a"), delete("configmaps/a"), create("inferenceservices", isvc()),
-               delete("inferenceservices/a", {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}),
-               delete("inferenceservices/a")],
+               delete("inferenceservices/a", {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"})],
     "delete options": [create("configmaps", config_map("a")), delete("configmaps/a", {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Sometimes"}),
-                       delete("configmaps/a", {"kind": "Pod", "apiVersion": "v1"}), delete("configmaps/a", propagationPolicy="Orphan"), get("configmaps/a")],
-    "delete a claim": [create("resourceclaims", _CLAIM), delete("resourceclaims/a")],
+                       delete("configmaps/a", {"kind": "Pod", "apiVersion": "v1"}), delete("configmaps/a", propagationPolicy="Orphan")],
+    "answers to deletes": [
+        step for plural, body in (
+            ("resourceclaims", _CLAIM), ("resourceclaimtemplates", _TEMPLATE), ("secrets", _SECRET), ("services", _SERVICE),
+            ("jobs", _JOB), ("deployments", deployment("a")), ("leases", _LEASE), ("pods", _pod()),
+            ("serviceaccounts", of("v1", "ServiceAccount", "a")), ("events", _EVENT))
+        for step in (create(plural, body), delete(f"{plural}/a", propagationPolicy="Background"))],
+    "cluster-wide devices": [
+        step for plural, body in (
+            ("deviceclasses", of("resource.k8s.io/v1", "DeviceClass", "contract", spec={"selectors": [
+                {"cel": {"expression": "device.driver == 'd'"}}]})),
+            ("resourceslices", of("resource.k8s.io/v1", "ResourceSlice", "contract", spec={
+                "driver": "d.example.com", "nodeName": "n", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1},
+                "devices": [{"name": "gpu-0", "attributes": {"model": {"string": "x"}}, "capacity": {"memory": {"value": "80Gi"}}}]})))
+        for step in (create(plural, body), delete(f"{plural}/contract"))],
+    "node": [create("nodes", of("v1", "Node", "contract")), patch("nodes/contract/status", {"status": {
+        "capacity": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]}}), delete("nodes/contract")],
     "deletecollection": [create("inferenceservices", isvc("a")), create("inferenceservices", isvc("b")), Step("DELETE", "inferenceservices")],
 }  # fmt: skip

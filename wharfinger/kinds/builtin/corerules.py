@@ -138,8 +138,16 @@ def _default_service(new: Json) -> None:
         spec.setdefault("externalTrafficPolicy", "Cluster")
     if spec.get("sessionAffinity") == "ClientIP":
         spec.setdefault("sessionAffinityConfig", {"clientIP": {"timeoutSeconds": 10800}})
+
+
+def _prepare_service(new: Json, _old: Json | None) -> None:
+    """Fill in what the allocator of cluster IPs fills in; here nobody allocates any."""
+    spec = new["spec"]
     if spec.get("clusterIP") and not spec.get("clusterIPs"):
         spec["clusterIPs"] = [spec["clusterIP"]]
+    if spec.get("type") != "ExternalName":
+        spec.setdefault("ipFamilies", ["IPv4"])
+        spec.setdefault("ipFamilyPolicy", "SingleStack")
 
 
 def _check_service(new: Json, old: Json | None) -> list[FieldProblem]:
@@ -177,6 +185,12 @@ def check_port(path: str, value: Json) -> Iterator[FieldProblem]:
             yield invalid(path, value, wrong)
 
 
+def _default_node(new: Json) -> None:
+    status = new.get("status") or {}
+    if status.get("capacity") and not status.get("allocatable"):
+        status["allocatable"] = dict(status["capacity"])
+
+
 def _check_node(new: Json, old: Json | None) -> list[FieldProblem]:
     problems: list[FieldProblem] = []
     seen: set[tuple[Json, Json]] = set()
@@ -204,7 +218,11 @@ SECRET: Final = Behaviour(default=_default_secret, check=_check_secret)
 EVENT: Final = Behaviour(check=_check_event, create_on_update=True)
 LEASE: Final = Behaviour(check=_check_lease, create_on_update=True)
 SERVICE: Final = Behaviour(
-    name=names.dns_1035_label, default=_default_service, check=_check_service, create_on_update=True
+    name=names.dns_label,
+    prepare=_prepare_service,
+    default=_default_service,
+    check=_check_service,
+    create_on_update=True,
 )
-NODE: Final = Behaviour(check=_check_node)
+NODE: Final = Behaviour(default=_default_node, check=_check_node)
 SERVICE_ACCOUNT: Final = Behaviour()

@@ -116,7 +116,7 @@ def _check_claim(new: Json, old: Json | None) -> list[FieldProblem]:
 
 def _prepare_claim(new: Json, old: Json | None) -> None:
     if old is None:
-        new.pop("status", None)
+        new["status"] = {}
 
 
 def _check_template(new: Json, old: Json | None) -> list[FieldProblem]:

@@ -30,8 +30,9 @@ _RESIZABLE: Final = frozenset({"cpu", "memory"})
 
 def default_spec(spec: Json) -> None:
     """Fill in the defaults of a pod's spec that depend on other fields."""
-    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
-    spec["serviceAccountName"] = spec["serviceAccount"] = account
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount")
+    if account:
+        spec["serviceAccountName"] = spec["serviceAccount"] = account
     for volume in spec.get("volumes") or []:
         if not any(source in volume for source in SOURCES):
             volume["emptyDir"] = {}
@@ -55,6 +56,9 @@ def _pull_policy(image: str) -> str:
 
 def _default_pod(new: Json) -> None:
     spec = new.setdefault("spec", {})
+    if not spec.get("serviceAccountName") and not spec.get("serviceAccount"):
+        spec["serviceAccountName"] = "default"  # what the admission plugin ServiceAccount does in a cluster
+    spec.setdefault("enableServiceLinks", True)
     default_spec(spec)
     for name in _LISTS:
         for container in spec.get(name) or []:
@@ -66,7 +70,7 @@ def _default_pod(new: Json) -> None:
 
 def _prepare(new: Json, old: Json | None) -> None:
     if old is None:
-        new["status"] = {"phase": "Pending"}
+        new["status"] = {"phase": "Pending", "qosClass": quality_of_service(new["spec"])}
     elif "status" in old:
         new["status"] = old["status"]
 

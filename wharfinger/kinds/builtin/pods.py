@@ -188,7 +188,7 @@ POD_SPEC = record(
         "containers!": keyed(CONTAINER, "What runs.", "name"),
         "dnsConfig": _DNS,
         "dnsPolicy": string("ClusterFirst, ClusterFirstWithHostNet, Default or None.", default="ClusterFirst"),
-        "enableServiceLinks": boolean("Tell services by environment variables.", default=True),
+        "enableServiceLinks": boolean("Tell services by environment variables."),
         "ephemeralContainers": keyed(EPHEMERAL_CONTAINER, "Added to a running pod to look at it.", "name"),
         "evictionResponders": keyed(
             record(

@@ -20,8 +20,8 @@ _LEGACY: Final = {CONTROLLER_UID: "controller-uid", JOB_NAME: "job-name"}
 
 def _default_deployment(new: Json) -> None:
     spec = new.setdefault("spec", {})
-    strategy = spec.setdefault("strategy", {"type": "RollingUpdate"})
-    if strategy.get("type") == "RollingUpdate":
+    strategy = spec.setdefault("strategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
         rolling = strategy.setdefault("rollingUpdate", {})
         rolling.setdefault("maxUnavailable", "25%")
         rolling.setdefault("maxSurge", "25%")
@@ -68,9 +68,20 @@ def _check_deployment(new: Json, old: Json | None) -> list[FieldProblem]:
         text = "may not be specified when strategy `type` is 'Recreate'"
         problems.append(forbidden("spec.strategy.rollingUpdate", text))
     problems += _check_rolling(strategy.get("rollingUpdate") or {})
+    problems += _check_counts(new.get("status") or {})
     if old is not None:
         problems += immutable("spec.selector", spec.get("selector"), old["spec"].get("selector"))
     return problems
+
+
+def _check_counts(status: Json) -> Iterator[FieldProblem]:
+    replicas = status.get("replicas", 0)
+    for name in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"):
+        count, at = status.get(name, 0), f"status.{name}"
+        if count < 0:
+            yield invalid(at, count, "must be greater than or equal to 0")
+        elif count > replicas:
+            yield invalid(at, count, "cannot be greater than status.replicas")
 
 
 def _check_rolling(rolling: Json) -> Iterator[FieldProblem]:
@@ -102,6 +113,8 @@ def _prepare_job(new: Json, old: Json | None) -> None:
         labels.setdefault(_LEGACY[label], value)
     selector = spec.setdefault("selector", {})
     selector.setdefault("matchLabels", {}).setdefault(CONTROLLER_UID, new["metadata"]["uid"])
+    if not new["metadata"].get("labels"):
+        new["metadata"]["labels"] = dict(labels)
 
 
 def _default_job(new: Json) -> None:
@@ -114,6 +127,7 @@ def _default_job(new: Json) -> None:
         spec["backoffLimit"] = 2**31 - 1 if spec.get("backoffLimitPerIndex") is not None else 6
     if spec.get("podReplacementPolicy") is None:
         spec["podReplacementPolicy"] = "Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed"
+    spec.setdefault("manualSelector", False)
     for rule in (spec.get("podFailurePolicy") or {}).get("rules") or []:
         for pattern in rule.get("onPodConditions") or []:
             pattern.setdefault("status", "True")
@@ -126,7 +140,10 @@ def _check_job(new: Json, old: Json | None) -> list[FieldProblem]:
     problems = list(_check_selector(spec))
     problems += check_spec(template.get("spec") or {}, "spec.template.spec")
     policy = (template.get("spec") or {}).get("restartPolicy")
-    if policy not in {"OnFailure", "Never"}:
+    if policy == "Always":
+        text = 'valid values: "OnFailure", "Never"'
+        problems.append(required("spec.template.spec.restartPolicy", text))
+    elif policy not in {"OnFailure", "Never"}:
         problems.append(not_supported("spec.template.spec.restartPolicy", policy, ("OnFailure", "Never")))
     mode = spec.get("completionMode")
     if mode not in {"NonIndexed", "Indexed"}:

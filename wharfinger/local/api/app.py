@@ -22,7 +22,7 @@ from wharfinger.local.api import answer, body, discovery, negotiation, request, 
 from wharfinger.local.api.answer import Answer, Stream
 from wharfinger.local.api.audit import Record, shown
 from wharfinger.local.api.commit import Committer
-from wharfinger.local.api.faults import DEFECTS, Defect, MethodNotAllowed, failure
+from wharfinger.local.api.faults import DEFECTS, Defect, MethodNotAllowed, NoPage, failure, not_found
 from wharfinger.local.api.openapi import Documents
 from wharfinger.local.api.reading import Reading
 from wharfinger.local.api.request import Query, Target
@@ -130,12 +130,10 @@ class Api:
             await _whole(given, send, bodiless=scope["method"] == "HEAD")
 
     def _failed(self, error: WharfingerError, target: Target | None, named: str = "") -> Answer:
-        kind = ""
-        if target is not None:
-            with contextlib.suppress(NotFound):
-                kind = self._catalogue.at(target.group, target.version, target.plural).kind.name
+        if isinstance(error, NoPage):
+            return answer.of_text(404, b"404 page not found\n")
         at = target or Target("", "", "")
-        status = failure(error, group=at.group, plural=at.plural, kind=kind, name=at.name or named)
+        status = failure(error, group=at.group, plural=at.plural, name=at.name or named)
         made = answer.of_value(error.status, status)
         if isinstance(error, Throttled):
             return Answer(made.status, made.body, (*made.headers, (b"retry-after", b"%d" % error.retry_after)))
@@ -180,7 +178,7 @@ class Api:
 
     def _found(self, value: Json | None) -> Answer:
         if value is None:
-            raise NotFound("the server could not find the requested resource")
+            raise NoPage("404 page not found")
         return answer.of_value(200, value)
 
     def _audit(self, asked: _Asked) -> Answer:
@@ -203,6 +201,8 @@ class Api:
         self._check_place(resource, target)
         verb = request.verb(asked.method, target, asked.query)
         if target.subresource and target.subresource not in resource.subresources:
+            if target.subresource in {"status", "scale"} and not resource.builtin:
+                raise not_found(target.plural, target.group, target.name)
             raise NotFound("the server could not find the requested resource")
         await self._allow(asked, verb, target, resource)
         form = negotiation.accepted(asked.header(b"accept")) if verb != "watch" else _watch_form(asked)

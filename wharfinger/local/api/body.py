@@ -73,7 +73,9 @@ def _read_with_care(data: bytes) -> tuple[Json, list[str]]:
     except (ValueError, RecursionError) as error:
         raise Malformed(f"expected JSON: {excerpt(str(error))}") from error
     check_depth(value)
-    return value, [f'duplicate field "{path}"' for path in _paths(value)] if repeated else []
+    if not repeated:
+        return value, []
+    return orjson.loads(orjson.dumps(value)), [f'duplicate field "{path}"' for path in _paths(value)]
 
 
 class _Repeated(dict[str, Any]):

@@ -39,6 +39,9 @@ def decide(old: Json, options: DeleteOptions, now: Instant, *, graceful: bool) -
     if pending and graceful:
         grace = min(grace, metadata.get("deletionGracePeriodSeconds") or 0)
     if grace == 0 and not finalizers and not (old.get("spec") or {}).get("finalizers"):
+        if graceful and not pending:
+            metadata["deletionTimestamp"], metadata["deletionGracePeriodSeconds"] = rfc3339(now), 0
+            metadata["generation"] = metadata.get("generation", 0) + 1
         return Deletion("remove", {**old, "metadata": metadata})
     changed = finalizers != (metadata.get("finalizers") or [])
     shorter = pending and grace < (metadata.get("deletionGracePeriodSeconds") or 0)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from wharfinger.core.document import Json
 from wharfinger.core.errors import (
     AlreadyExists,
+    Conflict,
+    Denied,
+    FieldProblem,
     Invalid,
     NotFound,
     Throttled,
     WharfingerError,
+    excerpt,
 )
+from wharfinger.local.merge.typed import Mismatch
+
+
+class NoPage(NotFound):
+    """There is nothing of the API at a path: answered as text, as any web server would."""
 
 
 class MethodNotAllowed(WharfingerError):
@@ -68,6 +78,16 @@ def already_exists(plural: str, group: str, name: str) -> AlreadyExists:
     return AlreadyExists(f'{qualified(plural, group)} "{name}" already exists')
 
 
+class InvalidObject(Invalid):
+    """An object of `kind` holds what it must not."""
+
+    def __init__(self, kind: str, group: str, name: str, problems: Sequence[FieldProblem]) -> None:
+        texts = list(dict.fromkeys(map(str, problems)))
+        told = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+        super().__init__(f'{qualified(kind, group)} "{name}" is invalid: {told}', fields=problems)
+        self.kind, self.group, self.name = kind, group, name
+
+
 def qualified(word: str, group: str) -> str:
     """Return `word.group`, or the word alone for the core group."""
     return f"{word}.{group}" if group else word
@@ -76,17 +96,35 @@ def qualified(word: str, group: str) -> str:
 _SUCCESS: Final[dict[str, Json]] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
 
-def failure(error: WharfingerError, *, group: str = "", plural: str = "", kind: str = "", name: str = "") -> Json:
+class Unpatchable(Invalid):
+    """What a patch makes of an object cannot be read as one."""
+
+    def __init__(self, why: str) -> None:
+        text = f"Invalid value: {excerpt(why)}"
+        super().__init__(f' "" is invalid: patch: {text}', fields=[FieldProblem("patch", text)])
+
+
+def failure(error: WharfingerError, *, group: str = "", plural: str = "", name: str = "") -> Json:
     """Return `error` as a Status (meta/v1): what failed is named by the details that apply."""
-    if isinstance(error, Missing):
-        group, plural, name = error.group, error.plural, error.name
+    kind = plural
+    match error:
+        case Missing():
+            group, kind, name = error.group, error.plural, error.name
+        case InvalidObject():
+            group, kind, name = error.group, error.kind, error.name
+        case AlreadyExists() | Denied():
+            pass
+        case Conflict() if not error.fields:
+            pass
+        case _:
+            group = kind = name = ""
     details: dict[str, Json] = {}
     if name:
         details["name"] = name
     if group:
         details["group"] = group
-    if plural:
-        details["kind"] = kind if isinstance(error, Invalid) and kind else plural
+    if kind:
+        details["kind"] = kind
     if error.fields:
         details["causes"] = [
             {
@@ -100,6 +138,10 @@ def failure(error: WharfingerError, *, group: str = "", plural: str = "", kind: 
         details["retryAfterSeconds"] = error.retry_after
     message = f"{error.message} (hint: {error.hint})" if error.hint else error.message
     status: dict[str, Json] = {**_SUCCESS, "status": "Failure", "message": message, "reason": error.code}
+    if isinstance(error, Mismatch):
+        # kube-apiserver has no word for a configuration that does not fit: its answer is 500, the message alone.
+        del status["reason"]
+        details = {}
     if details:
         status["details"] = details
     status["code"] = error.status

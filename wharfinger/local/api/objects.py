@@ -7,14 +7,16 @@ kind; admission; who owns which field; and a write that would change nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+import orjson
 
 from wharfinger.core.causes import forbidden, invalid
 from wharfinger.core.clock import Instant, rfc3339
 from wharfinger.core.document import Json
-from wharfinger.core.errors import Conflict, Denied, FieldProblem, Invalid, Malformed, excerpt
+from wharfinger.core.errors import Conflict, Denied, FieldProblem, Malformed, excerpt
 from wharfinger.core.ids import Ids
 from wharfinger.core.printed import quoted
 from wharfinger.kinds.condition import condition
@@ -23,9 +25,9 @@ from wharfinger.local.api import scale as scales
 from wharfinger.local.api.audit import Record
 from wharfinger.local.api.body import check_size
 from wharfinger.local.api.commit import Held, Transaction, digest
-from wharfinger.local.api.faults import already_exists, not_found, qualified
-from wharfinger.local.api.metadata import coerced, metadata_problems
-from wharfinger.local.api.request import DeleteOptions, Target, WriteOptions, joined
+from wharfinger.local.api.faults import InvalidObject, Unpatchable, already_exists, not_found, qualified
+from wharfinger.local.api.metadata import coerced, metadata_problems, schema_problems
+from wharfinger.local.api.request import DeleteOptions, Target, WriteOptions
 from wharfinger.local.api.served import Catalogue, Resource
 from wharfinger.local.api.store import Key
 from wharfinger.local.merge import managed
@@ -116,11 +118,14 @@ class Objects:
         metadata.pop("generation", None)
         if resource.behaviour.generation:
             metadata["generation"] = 1
-        if resource.kind.status:
-            new.pop("status", None)
-        self._complete(call, new, None)
-        self._judge(transaction, call, new, None, "CREATE")
+        if resource.kind.status and "status" in new:
+            del new["status"]
+            if resource.normalize is not None:
+                resource.normalize(new)
+        self._default(call, new)
         new = own(new)
+        resource.behaviour.prepare(new, None)
+        self._judge(transaction, call, new, None, "CREATE")
         key = call.key(metadata["name"])
         if transaction.get(key) is not None:
             raise already_exists(resource.kind.plural, resource.kind.group, metadata["name"])
@@ -186,8 +191,15 @@ class Objects:
         held = transaction.get(call.key(call.target.name))
         if held is None:
             raise not_found(call.resource.kind.plural, call.resource.kind.group, call.target.name)
-        new = self._read(call, make(held.value))
+        made = make(held.value)
+        try:
+            new = self._read(call, made)
+        except Malformed as error:
+            raise Unpatchable(error.message) from error
         self._check_names(call, new)
+        if new["metadata"].get("uid") != held.value["metadata"]["uid"]:
+            problem = invalid("metadata.uid", new["metadata"].get("uid", ""), "field is immutable")
+            raise self._invalid(call, call.target.name, [problem])
         return self._replace(transaction, call, held, new)
 
     def apply(self, transaction: Transaction, call: Call, config: Json) -> Written:
@@ -201,7 +213,7 @@ class Objects:
         tracking = call.resource.tracking(call.target.subresource)
         force = bool(call.options.force)
         live = held.value if held else None
-        merged = managed.apply(tracking, live, config, manager=call.manager, now=call.now, force=force)
+        merged = _copied(managed.apply(tracking, live, config, manager=call.manager, now=call.now, force=force))
         if held is None:
             if call.target.subresource:
                 raise not_found(call.resource.kind.plural, call.resource.kind.group, call.target.name)
@@ -237,16 +249,19 @@ class Objects:
         before = old["metadata"]
         self._check_preconditions(call, metadata.get("uid"), metadata.get("resourceVersion"), before)
         new = self._kept(call, new, old)
-        metadata = new["metadata"]
-        self._complete(call, new, old)
-        if resource.behaviour.generation and _wanted(new, resource) != _wanted(old, resource):
-            metadata["generation"] = before.get("generation", 0) + 1
-        self._judge(transaction, call, new, old, "UPDATE")
+        self._default(call, new)
         if own is not None:
             new = own(new)
         else:
             tracking = resource.tracking(call.target.subresource)
             new = managed.update(tracking, old, new, manager=call.manager, now=call.now)
+        if call.target.subresource == "status":
+            resource.behaviour.prepare_status(new, old)
+        else:
+            resource.behaviour.prepare(new, old)
+        if resource.behaviour.generation and _wanted(new, resource) != _wanted(old, resource):
+            new["metadata"]["generation"] = before.get("generation", 0) + 1
+        self._judge(transaction, call, new, old, "UPDATE")
         new = managed.keep_times(old, new)
         if new == old:
             return Written(held)
@@ -287,7 +302,7 @@ class Objects:
         Returns the Scale. Raises as `update`.
         """
         transaction.dry = call.options.dry_run
-        kind = call.resource.kind
+        kind, tracking = call.resource.kind, call.resource.tracking("scale")
         held = transaction.get(call.key(call.target.name))
         if held is None:
             raise not_found(kind.plural, kind.group, call.target.name)
@@ -296,17 +311,20 @@ class Objects:
             new = scales.scaled(kind, held.value, wanted)
             sent = wanted.get("metadata") or {}
             versions = {name: sent.get(name) for name in ("uid", "resourceVersion")}
-            new = {**new, "metadata": {**new["metadata"], **versions}}
-            return scales.of(kind, self._replace(transaction, call, held, new).held.value)
+            new = {**_copied(new), "metadata": {**new["metadata"], **versions}}
+
+            def own(made: Json) -> Json:
+                return _untimed(managed.update(tracking, held.value, made, manager=call.manager, now=call.now))
+
+            return scales.of(kind, self._replace(transaction, call, held, new, own).held.value)
         config = self._addressed(call, config)
         names = {name: config["metadata"][name] for name in ("name", "namespace") if name in config["metadata"]}
         bare = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": names}
-        tracking, force = call.resource.tracking("scale"), bool(call.options.force)
+        force = bool(call.options.force)
         change = scales.scaled(kind, bare, config)
-        merged = managed.apply(tracking, held.value, change, manager=call.manager, now=call.now, force=force)
+        merged = _copied(managed.apply(tracking, held.value, change, manager=call.manager, now=call.now, force=force))
         entries = merged["metadata"].get("managedFields")
-        new = {**merged, "metadata": dict(merged["metadata"])}
-        written = self._replace(transaction, call, held, new, lambda made: _with_entries(made, entries))
+        written = self._replace(transaction, call, held, merged, lambda made: _with_entries(made, entries))
         return scales.of(kind, written.held.value)
 
     def bind(self, transaction: Transaction, call: Call, value: Json) -> Written:
@@ -388,7 +406,7 @@ class Objects:
         if decided.step == "mark":
             return self.store(transaction, call, held, decided.value)
         key = Key(resource.number, old["metadata"].get("namespace", ""), name)
-        gone = transaction.delete(key, held)
+        gone = transaction.delete(key, Held(held.body, decided.value))
         self._record(transaction, call, held, None, 200)
         return Written(gone, gone=True)
 
@@ -403,6 +421,9 @@ class Objects:
         if version != kind.api_version or name != kind.name:
             if not version and not name and call.resource.builtin:
                 value = {**value, "apiVersion": kind.api_version, "kind": kind.name}
+            elif version == kind.api_version and isinstance(name, str) and not call.resource.builtin:
+                problem = invalid("kind", name, f"must be {kind.name}")
+                raise self._invalid(call, str(value["metadata"].get("name", "")), [problem])
             else:
                 raise Malformed(
                     f"the API version in the data ({version}, Kind={name}) does not match the expected API version"
@@ -454,27 +475,19 @@ class Objects:
                 f"{word}: the object has been modified; please apply your changes to the latest version and try again"
             )
 
-    def _complete(self, call: Call, new: Json, old: Json | None) -> None:
-        """Let the kind fill in what follows from the rest."""
-        behaviour = call.resource.behaviour
+    def _default(self, call: Call, new: Json) -> None:
+        """Fill in what the schema and the kind have defaults for."""
         call.resource.schema.default(new)
-        problems = call.resource.schema.validate(new, old)
-        if problems:
-            raise self._invalid(call, str(new["metadata"].get("name", "")), problems)
-        if call.target.subresource == "status":
-            behaviour.prepare_status(new, old)
-        else:
-            behaviour.prepare(new, old)
-            behaviour.default(new)
+        call.resource.behaviour.default(new)
 
     def _judge(self, transaction: Transaction, call: Call, new: Json, old: Json | None, operation: str) -> None:
-        """Refuse what breaks a rule: of metadata, of the kind, of the platform."""
-        resource = call.resource
-        problems = metadata_problems(resource, new, old)
-        problems += resource.behaviour.check(new, old)
+        """Refuse what breaks a rule: of metadata, of the schema, of the kind, of the platform."""
+        resource, is_status = call.resource, call.target.subresource == "status"
+        problems = metadata_problems(resource, new, old) + schema_problems(resource, new, old, status=is_status)
+        problems = problems or resource.behaviour.check(new, old)
         if problems:
             raise self._invalid(call, str(new["metadata"].get("name", "")), problems)
-        if call.target.subresource == "status":
+        if is_status:
             operation = "STATUS"
         group, plural = resource.kind.group, resource.kind.plural
         self._admit(operation, plural, group, new, old, call.who, self._lookup(transaction))
@@ -489,10 +502,8 @@ class Objects:
 
         return look
 
-    def _invalid(self, call: Call, name: str, problems: list[FieldProblem]) -> Invalid:
-        kind = call.resource.kind
-        word = qualified(kind.name, kind.group)
-        return Invalid(f'{word} "{name}" is invalid: {joined(problems)}', fields=problems)
+    def _invalid(self, call: Call, name: str, problems: Sequence[FieldProblem]) -> InvalidObject:
+        return InvalidObject(call.resource.kind.name, call.resource.kind.group, name, problems)
 
     def _record(self, transaction: Transaction, call: Call, before: Held | None, after: Held | None, code: int) -> None:
         if transaction.dry:
@@ -534,6 +545,21 @@ def _carry(source: Json, target: Json, name: str) -> None:
         target[name] = source[name]
     else:
         target.pop(name, None)
+
+
+def _copied(value: Json) -> Json:
+    """Return a copy to change: what merging returns may share parts with what is stored."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def _untimed(value: Json) -> Json:
+    """Return the object with the times of updates through `scale` left out, as kube-apiserver leaves them out."""
+    entries = value["metadata"].get("managedFields") or []
+    for index, entry in enumerate(entries):
+        if entry.get("subresource") == "scale" and entry["operation"] == "Update":
+            entries[index] = {name: part for name, part in entry.items() if name != "time"}
+    entries.sort(key=lambda entry: (entry["operation"], entry.get("time") or ""))
+    return value
 
 
 def _with_entries(value: Json, entries: Json) -> Json:

@@ -12,8 +12,8 @@ from typing import Final, Literal
 from urllib.parse import parse_qsl, unquote
 
 from wharfinger.core import causes, selectors
-from wharfinger.core.errors import FieldProblem, Invalid, Malformed, excerpt
-from wharfinger.local.api.faults import MethodNotAllowed
+from wharfinger.core.errors import FieldProblem, Malformed, excerpt
+from wharfinger.local.api.faults import InvalidObject, MethodNotAllowed
 
 Validation = Literal["Ignore", "Warn", "Strict"]
 Propagation = Literal["Orphan", "Background", "Foreground"]
@@ -21,6 +21,7 @@ Propagation = Literal["Orphan", "Background", "Foreground"]
 _VERBS_OF_ONE: Final = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 _VERBS_OF_MANY: Final = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 LONGEST_MANAGER: Final = 128
+_META: Final = "meta.k8s.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +136,12 @@ class WriteOptions:
     force: bool | None = None
 
 
-def write_options(asked: Query, *, apply: bool = False) -> WriteOptions:
+def write_options(asked: Query, kind: str = "PatchOptions", *, apply: bool = False) -> WriteOptions:
     """Return the options of a create, update or patch; `apply` says that it is a server-side apply.
 
-    Raises `Invalid` naming each parameter that is wrong.
+    `kind` is the kind of the options: CreateOptions, UpdateOptions, PatchOptions.
+
+    Raises `InvalidObject` naming each parameter that is wrong.
     """
     problems = _dry_run_problems(asked.all("dryRun"))
     validation = asked.text("fieldValidation") or "Warn"
@@ -155,7 +158,7 @@ def write_options(asked: Query, *, apply: bool = False) -> WriteOptions:
     if not apply and force is not None:
         problems.append(causes.forbidden("force", "may not be specified for non-apply patch"))
     if problems:
-        raise _invalid("PatchOptions" if apply else "WriteOptions", problems)
+        raise InvalidObject(kind, _META, "", problems)
     return WriteOptions(bool(asked.all("dryRun")), manager, validation, force)  # type: ignore[arg-type]
 
 
@@ -173,7 +176,7 @@ class DeleteOptions:
 def delete_options(asked: Query, body: dict[str, object] | None) -> DeleteOptions:
     """Return the options of a delete: those of `body`, a DeleteOptions object, else the parameters.
 
-    Raises `Invalid` naming each option that is wrong.
+    Raises `InvalidObject` naming each option that is wrong.
     """
     given: dict[str, object] = dict(body) if body else {}
     if body is None:
@@ -209,7 +212,7 @@ def delete_options(asked: Query, body: dict[str, object] | None) -> DeleteOption
         if not isinstance(preconditions.get(name), str | None):
             problems.append(causes.type_invalid(f"preconditions.{name}", preconditions[name], "must be a string"))
     if problems:
-        raise _invalid("DeleteOptions", problems)
+        raise InvalidObject("DeleteOptions", _META, "", problems)
     if orphan is not None:
         policy = "Orphan" if orphan else "Background"
     return DeleteOptions(
@@ -261,8 +264,8 @@ def list_options(asked: Query, *, watch: bool) -> ListOptions:
         initial = asked.flag("sendInitialEvents")
     problems: list[FieldProblem] = []
     if version and not (version.isascii() and version.isdigit() and len(version) < 20):
-        problems.append(causes.invalid("resourceVersion", version, "expected an integer"))
-        version = ""
+        problem = causes.invalid("resourceVersion", version, "expected an integer")
+        raise Malformed(f"invalid resource version: {problem}")
     if match not in {"", "Exact", "NotOlderThan"}:
         problems.append(causes.not_supported("resourceVersionMatch", match, ("Exact", "NotOlderThan", "")))
     if watch:
@@ -280,7 +283,7 @@ def list_options(asked: Query, *, watch: bool) -> ListOptions:
             text = "resourceVersionMatch is forbidden when continue is provided"
             problems.append(causes.forbidden("resourceVersionMatch", text))
     if problems:
-        raise _invalid("ListOptions", problems)
+        raise InvalidObject("ListOptions", _META, "", problems)
     limit = asked.number("limit") or 0
     labels, fields = asked.text("labelSelector"), asked.text("fieldSelector")
     return ListOptions(
@@ -321,13 +324,3 @@ def _watch_problems(match: str, initial: bool | None) -> list[FieldProblem]:
 
 def _dry_run_problems(values: tuple[object, ...]) -> list[FieldProblem]:
     return [causes.not_supported("dryRun", value, ("All",)) for value in values if value != "All"]
-
-
-def _invalid(kind: str, problems: list[FieldProblem]) -> Invalid:
-    return Invalid(f'{kind}.meta.k8s.io "" is invalid: {joined(problems)}', fields=problems)
-
-
-def joined(problems: list[FieldProblem] | tuple[FieldProblem, ...]) -> str:
-    """Return the problems as one message, as the API server words several: in brackets."""
-    texts = list(dict.fromkeys(str(problem) for problem in problems))
-    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"

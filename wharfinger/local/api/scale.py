@@ -12,6 +12,7 @@ from wharfinger.core.errors import Invalid, Malformed
 from wharfinger.kinds.builtin.behaviour import Behaviour
 from wharfinger.kinds.builtin.fields import int32, record, string, whole
 from wharfinger.kinds.kind import Kind
+from wharfinger.local.api.faults import InvalidObject
 from wharfinger.local.api.served import Resource
 
 SCALE: Final = Kind(
@@ -58,7 +59,9 @@ def of(kind: Kind, value: Json) -> Json:
     status: dict[str, Json] = {"replicas": _at(value, kind.scale.status_replicas) or 0}
     selector = _at(value, kind.scale.label_selector)
     if isinstance(selector, dict):
-        selector = str(selectors.of_object(selector))
+        texts = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
+        others = str(selectors.of_object({"matchExpressions": selector.get("matchExpressions") or []}))
+        selector = ",".join([*texts, others] if others else texts)
     if selector:
         status["selector"] = selector
     return {
@@ -81,7 +84,7 @@ def scaled(kind: Kind, value: Json, scale: Json) -> Json:
     if type(wanted) is not int or wanted < 0:
         problem = invalid("spec.replicas", wanted, "must be greater than or equal to 0")
         name = value["metadata"]["name"]
-        raise Invalid(f'Scale.autoscaling "{name}" is invalid: {problem}', fields=[problem])
+        raise InvalidObject("Scale", "autoscaling", name, [problem])
     return _with(value, path_of(kind.scale.spec_replicas), wanted)
 
 

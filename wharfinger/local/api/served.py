@@ -13,6 +13,7 @@ from wharfinger.kinds.builtin.behaviour import Behaviour, Builtin
 from wharfinger.kinds.kind import Column, Kind
 from wharfinger.kinds.structural import columns, objectmeta, schema
 from wharfinger.local.api import wire
+from wharfinger.local.api.faults import NoPage
 from wharfinger.local.api.rules import compile_rule
 from wharfinger.local.merge import managed, openapi, strategic
 from wharfinger.local.merge.schema import Type
@@ -44,6 +45,11 @@ class Resource:
     def coercion(self) -> objectmeta.Coerce | None:
         """What brings the metadata of objects within its objects to its form; None when it holds none."""
         return objectmeta.compile_coercion(self.schema.node)
+
+    @cached_property
+    def normalize(self) -> wire.Normalize | None:
+        """What writes its objects as Kubernetes does, in place; None for our own kinds."""
+        return wire.normalizer(self.kind.api_version, self.kind.name) if self.builtin else None
 
     @cached_property
     def shape(self) -> strategic.Shape:
@@ -157,9 +163,11 @@ class Catalogue:
         self._by_plural = {r.kind.plural: r for r in self.resources}
 
     def at(self, group: str, version: str, plural: str) -> Resource:
-        """Return the resource at a path. Raises `NotFound`."""
+        """Return the resource at a path. Raises `NotFound`, for a group or version `NoPage`."""
         found = self._by_path.get((group, version, plural))
         if found is None:
+            if version not in self.groups.get(group, {}):
+                raise NoPage("404 page not found")
             raise NotFound("the server could not find the requested resource")
         return found
 

@@ -6,14 +6,18 @@ Read from `kinds/builtin/wire.json`, which `deploy/neighbours/wire.py` makes fro
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 SCALARS = frozenset(
     {"string", "int", "bool", "bytes", "double", "time", "microtime", "quantity", "intstr", "json", "[]string"}
 )
 """Types of fields that are not messages."""
+
+
+_ZERO: Final[dict[str, Any]] = {"string": "", "int": 0, "bool": False, "double": 0}
 
 
 class Field(NamedTuple):
@@ -56,7 +60,7 @@ def _field(name: str, text: str) -> Field:
 
 
 def empty(api_version: str, kind: str) -> dict[str, Any]:
-    """Return what an object of a built-in kind has before anything is set: the records that are always there.
+    """Return what an object of a built-in kind has before anything is set, as Go writes it: records and zero values.
 
     Nobody comes to own them (`merge.managed`). Empty for a kind without a message.
     """
@@ -66,11 +70,86 @@ def empty(api_version: str, kind: str) -> dict[str, Any]:
 
 def _empty(message: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    for field in table().messages[message].values():
-        if field.type in SCALARS or field.is_list or field.is_map or field.optional:
-            continue
-        if field.inline:
-            made.update(_empty(field.type))
-        else:
+    for field in _fields(message):
+        if field.is_list or field.is_map or field.optional:
+            if field.shown_when_zero:
+                made[field.name] = None
+        elif field.type not in SCALARS:
             made[field.name] = _empty(field.type)
+        elif field.shown_when_zero:
+            made[field.name] = _ZERO.get(field.type)
     return made
+
+
+Normalize = Callable[[Any], None]
+
+
+@cache
+def normalizer(api_version: str, kind: str) -> Normalize | None:
+    """Return what writes an object of a built-in kind, in place, as Go writes it after reading it; None without one.
+
+    Records and zero values that are always there are filled in; empty lists and maps, and zero values that Go leaves
+    out, go.
+    """
+    message = table().kinds.get(f"{api_version} {kind}")
+    return _normalizer(message) if message else None
+
+
+def _fields(message: str) -> Iterator[Field]:
+    for field in table().messages[message].values():
+        if field.inline:
+            yield from _fields(field.type)
+        else:
+            yield field
+
+
+@cache
+def _normalizer(message: str) -> Normalize:
+    plan: list[tuple[str, str, Any, str | None]] = []
+    for field in _fields(message):
+        below = None if field.type in SCALARS else field.type
+        if field.is_list or field.is_map:
+            plan.append((field.name, "list" if field.is_list else "map", field.shown_when_zero, below))
+        elif below is not None:
+            plan.append((field.name, "pointer" if field.optional else "record", None, below))
+        elif not field.optional and field.type in _ZERO:
+            plan.append((field.name, "shown" if field.shown_when_zero else "scalar", _ZERO[field.type], None))
+
+    def normalize(value: Any) -> None:
+        for name, sort, extra, below in plan:
+            child = value.get(name)
+            if child is None:
+                if sort == "record":
+                    child = value[name] = {}
+                elif sort == "shown":
+                    value[name] = extra
+                    continue
+                else:
+                    continue
+            kind = type(child)
+            if sort == "scalar":
+                if child == extra and kind is type(extra):
+                    del value[name]
+            elif sort == "list":
+                if kind is list:
+                    if not child and not extra:
+                        del value[name]
+                    elif below is not None:
+                        _each(child, below)
+            elif sort == "map":
+                if kind is dict:
+                    if not child and not extra:
+                        del value[name]
+                    elif below is not None:
+                        _each(child.values(), below)
+            elif kind is dict and below is not None:
+                _normalizer(below)(child)
+
+    return normalize
+
+
+def _each(values: Iterable[Any], message: str) -> None:
+    step = _normalizer(message)
+    for value in values:
+        if type(value) is dict:
+            step(value)

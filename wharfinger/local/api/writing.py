@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 import orjson
 
@@ -53,7 +54,7 @@ class Writing:
         apply: bool = False,
     ) -> Call:
         """Return the write that a request asks for. Raises `Invalid` for options that make no sense."""
-        options = write_options(query, apply=apply)
+        options = write_options(query, _OPTIONS.get(verb, "PatchOptions"), apply=apply)
         manager = manager_name(options.manager, agent)
         return Call(caller.shown, verb, target, resource, options, manager, self._clock.now())
 
@@ -103,13 +104,12 @@ class Writing:
         options = self._delete_options(data, content_type, query)
         written = await self._committer.run(lambda tx: self._objects.delete(tx, call, options))
         kind = call.resource.kind
-        if written.gone and form.shape == "object" and not call.resource.behaviour.graceful:
+        if written.gone and form.shape == "object" and kind.resource not in _ANSWERED_WITH_THE_OBJECT:
             uid = _uid(written)
             return answer.of_value(
                 200, success(group=kind.group, plural=kind.plural, name=call.target.name, uid=uid), form
             )
-        status = 202 if not written.gone and options.propagation in {"Background", "Foreground"} else 200
-        return self._reading.shaped(call.resource, status, written.held.value, form, query, call.warnings)
+        return self._reading.shaped(call.resource, 200, written.held.value, form, query, call.warnings)
 
     async def delete_many(self, call: Call, data: bytes, content_type: str, form: Form, query: Query) -> Answer:
         """Delete every object that is selected; answer with what they were. Raises as `delete`."""
@@ -118,18 +118,18 @@ class Writing:
         resource, namespace = call.resource, call.target.namespace or None
         view = View(resource, None, selected.selection, None, lambda stored, _: stored)
 
-        def step(transaction: Transaction) -> list[Json]:
+        def step(transaction: Transaction) -> tuple[list[Json], int]:
             made = []
             for key in transaction.keys(resource.number, namespace):
                 held = transaction.get(key)
                 if held is not None and (selected.selection.everything or view.sees(held.value)):
                     transaction.dry = options.dry_run
                     made.append(self._objects.delete_held(transaction, call, held, options).held.value)
-            return made
+            return made, transaction.rv
 
-        gone = await self._committer.run(step)
+        gone, version = await self._committer.run(step)
         kind = resource.kind
-        head = {"kind": kind.list_name, "apiVersion": kind.api_version, "metadata": {}}
+        head = {"kind": kind.list_name, "apiVersion": kind.api_version, "metadata": {"resourceVersion": str(version)}}
         return answer.of_value(200, {**head, "items": gone}, form)
 
     async def _scaled(
@@ -171,7 +171,15 @@ class Writing:
         return self._reading.shaped(call.resource, status, written.held.value, form, query, call.warnings)
 
 
-_DELETE_ONLY = frozenset({"dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"})
+_OPTIONS: Final = {"create": "CreateOptions", "update": "UpdateOptions"}
+_ANSWERED_WITH_THE_OBJECT: Final = frozenset(
+    {
+        "deviceclasses.resource.k8s.io", "pods", "resourceclaims.resource.k8s.io",
+        "resourceclaimtemplates.resource.k8s.io", "resourceslices.resource.k8s.io", "serviceaccounts", "services",
+    }
+)  # fmt: skip
+"""Kinds whose deletion is answered with what was deleted."""
+_DELETE_ONLY: Final = frozenset({"dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"})
 
 
 def _uid(written: Written) -> str:

@@ -87,7 +87,7 @@ def _check(value: Json) -> None:
             waiting.extend(node)
         elif isinstance(node, float) and not math.isfinite(node):
             raise Malformed(f"expected a finite number, got {node}")
-        elif isinstance(node, int) and not isinstance(node, bool) and abs(node) > 2**63 - 1:
+        elif isinstance(node, int) and not isinstance(node, bool) and not -(2**63) <= node < 2**63:
             raise Malformed("expected an integer of 64 bits")
         elif node is not None and not isinstance(node, str | int | float):
             raise Malformed(f"expected a value that JSON has, got {type(node).__name__}")
