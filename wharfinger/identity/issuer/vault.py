@@ -2,7 +2,8 @@
 
 Keys come in once, when the trust domain is made, and never go out: what leaves are signatures over what `authority`
 builds. On disk it is one file, `keys.pem`, mode 0600, written at once: the root's key and certificate, the key for
-JWT-SVIDs, the key of the transparency log. Beside it lies the last checkpoint that was signed (`checkpoint`).
+JWT-SVIDs, the key of the transparency log, and a digest over all of it. Beside it lies the last checkpoint that was
+signed (`checkpoint`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from wharfinger.core import failpoint
 from wharfinger.core.clock import DAY, Instant, instant_of, rfc3339
+from wharfinger.core.digests import sha256
 from wharfinger.core.errors import Conflict, Corrupt, HostUnfit
 from wharfinger.identity import jwk
 from wharfinger.identity.fault import BadIdentity
@@ -163,7 +165,7 @@ def _made(trust_domain: TrustDomain, now: Instant) -> _Keys:
 
 def _encoded(keys: _Keys) -> bytes:
     pem, pkcs8 = Encoding.PEM, PrivateFormat.PKCS8
-    return b"".join(
+    blocks = b"".join(
         (
             keys.root.private_bytes(pem, pkcs8, NoEncryption()),
             keys.certificate.public_bytes(pem),
@@ -171,14 +173,17 @@ def _encoded(keys: _Keys) -> bytes:
             keys.log.private_bytes(pem, pkcs8, NoEncryption()),
         )
     )
+    # A key with a bit changed is another key, and reads as well: the last line tells them apart.
+    return blocks + sha256(blocks).encode() + b"\n"
 
 
 def _decoded(data: bytes) -> _Keys:
     """Return the keys in `data`. Raises `Corrupt`; nothing of what was read is in the message."""
+    text, _, digest = data[:-1].rpartition(b"\n")
     blocks = [block.group(0) for block in _BLOCK.finditer(data)]
     try:
-        if len(blocks) != 4 or b"".join(blocks) != data:
-            raise Corrupt("the issuer's keys.pem: expected four PEM blocks")
+        if len(blocks) != 4 or sha256(text + b"\n").encode() != digest:
+            raise Corrupt("the issuer's keys.pem is not what was written", hint="restore it from a backup")
         root, jwt, log = (load_pem_private_key(blocks[index], None) for index in (0, 2, 3))
         certificate = x509.load_pem_x509_certificate(blocks[1])
         constraints = extension(certificate, x509.BasicConstraints)
