@@ -34,6 +34,8 @@ _PARTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         ),
         **dict.fromkeys(("nodes", "nodes/status", "resourceslices", "pods/status", "resourceclaims/status", "leases",
                          "events"), READ | WRITE),
+        # A pod that has ended is the node's to let go.
+        "pods": READ | {"delete"},
     },
     "registry": {
         **dict.fromkeys(("grants", "tenants", "accesspolicies", "datasets", "models", "inferenceservices", "namespaces",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from wharfinger.core.clock import SECOND, Clock, Instant, Span
-from wharfinger.core.errors import Invalid, NotFound, WharfingerError
+from wharfinger.core.errors import Invalid, Malformed, WharfingerError
 from wharfinger.local.node import cargo as cargos
 from wharfinger.local.node import containers, environment, podplan, podstatus, sandbox, volumes
 from wharfinger.local.node.cargo import Artifacts, Cargo
@@ -163,17 +163,17 @@ class PodWorker:
         self._wake.set()
 
     def log_of(self, container: str, *, previous: bool = False) -> Path:
-        """Return the log file of a container, the first one's for an empty name. Raises `NotFound`."""
+        """Return the log file of a container, the first one's for an empty name. Raises `Malformed` in kubelet's words."""
         name = container or self._pod["spec"]["containers"][0]["name"]
         state = self._states.get(name)
         if state is None:
-            raise NotFound(f"container {name} is not valid for pod {self.name}")
+            raise Malformed(f"container {name} is not valid for pod {self.name}")
         if state.started is None:
-            why = state.message or state.reason or "ContainerCreating"
-            raise NotFound(f'container "{name}" in pod "{self.name}" is waiting to start: {why}')
+            why = state.reason or "ContainerCreating"
+            raise Malformed(f'container "{name}" in pod "{self.name}" is waiting to start: {why}')
         attempt = state.restarts - (1 if previous else 0)
         if attempt < 0:
-            raise NotFound(f'previous terminated container "{name}" in pod "{self.name}" not found')
+            raise Malformed(f'previous terminated container "{name}" in pod "{self.name}" not found')
         return self._folder_of(name) / f"{attempt}.log"
 
     def has_ended(self, container: str, log: Path) -> bool:
