@@ -16,7 +16,7 @@ from wharfinger.core.errors import Conflict, HostUnfit, Invalid, Malformed, TooL
 from wharfinger.supply.bundle import LARGEST_BUNDLE
 from wharfinger.supply.bundle import MEDIA_TYPE as BUNDLE
 from wharfinger.supply.hashing import measure
-from wharfinger.supply.manifest import WHOLE_FILES, Entry, Manifest, canonical_path, made
+from wharfinger.supply.manifest import WHOLE_FILES, Entry, Manifest, Serialization, canonical_path, made
 from wharfinger.supply.registry.client import Progress, Pulled, RegistryClient
 from wharfinger.supply.registry.oci import EMPTY, EMPTY_BYTES, MANIFEST, OCTETS, TITLE, Descriptor
 from wharfinger.supply.registry.oci import Manifest as OciManifest
@@ -78,11 +78,11 @@ def push_folder(
 ) -> str:
     """Push the files of `folder` (or the one file) to `repository` and return the manifest's digest.
 
-    The same files give the same digest. `starting` is told the number of files and bytes once they are hashed,
-    `progress` the bytes as they go. Raises what `hashing.measure` raises of the folder, `Conflict` when a file changes
-    meanwhile, and what the client raises.
+    The same files give the same digest; of code, what Python compiled beside it is left out. `starting` is told the
+    number of files and bytes once they are hashed, `progress` the bytes as they go. Raises what `hashing.measure`
+    raises of the folder, `Conflict` when a file changes meanwhile, and what the client raises.
     """
-    measured = measure(folder)
+    measured = measure(folder, Serialization(ignore_paths=tuple(_left_out(folder, kind))))
     root = folder if folder.is_dir() else folder.parent
     if starting is not None:
         starting(len(measured.entries), measured.size)
@@ -222,6 +222,12 @@ def repository_of(namespace: str, kind: Kind, name: str) -> str:
     if kind not in folders:
         raise Invalid(f"expected a dataset, a model or code, got {kind}")
     return f"{namespace}/{folders[kind]}/{name}"
+
+
+def _left_out(folder: Path, kind: Kind) -> Iterator[str]:
+    if kind == "code" and folder.is_dir():
+        for path in folder.rglob("__pycache__"):
+            yield path.relative_to(folder).as_posix()
 
 
 def _layer_type(kind: Kind, path: str) -> str:

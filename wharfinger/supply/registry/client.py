@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from wharfinger.core.digests import check_sha256, parse_sha256, sha256
 from wharfinger.core.document import parse_json
-from wharfinger.core.errors import Conflict, DigestMismatch, HostUnfit, Malformed, NotFound, TooLarge, excerpt
+from wharfinger.core.errors import Conflict, Denied, DigestMismatch, HostUnfit, Malformed, NotFound, TooLarge, excerpt
 from wharfinger.identity.source import SvidSource
 from wharfinger.identity.spiffeid import SpiffeId
 from wharfinger.identity.tls import client_context
@@ -161,13 +161,13 @@ class RegistryClient:
         """
         if isinstance(content, bytes):
             blob = Descriptor.of(media_type, content, annotations)
-            if not self.has_blob(repository, blob.digest):
+            if not self._may_skip(repository, blob.digest):
                 self._upload(repository, iter([content] if content else []), blob.size, progress)
             return blob
         try:
             with content.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if digest and self.has_blob(repository, digest):
+                if digest and self._may_skip(repository, digest):
                     if progress is not None:
                         progress(size)
                     return Descriptor(media_type, digest, size, annotations or {})
@@ -260,6 +260,13 @@ class RegistryClient:
     def close(self) -> None:
         """Close this thread's connection."""
         self.channel.close()
+
+    def _may_skip(self, repository: str, digest: str) -> bool:
+        """As `has_blob`; a refusal is left to the push itself, whose answer can say why."""
+        try:
+            return self.has_blob(repository, digest)
+        except Denied:
+            return False
 
     def _upload(
         self,
