@@ -10,11 +10,17 @@ from wharfinger.bootstrap import state as states
 from wharfinger.bootstrap.state import State
 
 
+def console_token(state: State) -> Path:
+    """Return where the token stands that opens the console."""
+    return state.of("console") / "token"
+
+
 def health(directory: Path) -> dict[str, Any]:
     """Return endpoints and the health of each part of the platform on `directory`.
 
-    `{"ok", "stateDir", "kubeconfig", "trustDomain", "endpoints": {part: url}, "parts": {part: {"ready", "pid",
-    "restarts", "endpoint", "log", "reason"}}}`; `ok` is true when every part is ready, alive and listens.
+    `{"ok", "stateDir", "kubeconfig", "trustDomain", "console", "endpoints": {part: url}, "parts": {part: {"ready",
+    "pid", "restarts", "endpoint", "log", "reason"}}}`; `console` is the address that opens the console, token and
+    all, empty where it does not run; `ok` is true when every part is ready, alive and listens.
     Raises what `state.check_version` raises.
     """
     state = State(directory.absolute())
@@ -29,9 +35,18 @@ def health(directory: Path) -> dict[str, Any]:
         "stateDir": str(state.root),
         "kubeconfig": str(state.kubeconfig),
         "trustDomain": record.get("trustDomain", ""),
+        "console": _console(state, parts),
         "endpoints": {name: part["endpoint"] for name, part in parts.items()},
         "parts": parts,
     }
+
+
+def _console(state: State, parts: dict[str, Any]) -> str:
+    try:
+        token = console_token(state).read_text(encoding="ascii").strip()
+        return f"{parts['console']['endpoint']}/overview?token={token}"
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def _reason(part: dict[str, Any]) -> str:

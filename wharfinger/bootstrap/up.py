@@ -33,6 +33,8 @@ from wharfinger.core.systemclock import SystemClock
 ORDER: Final = (("issuer",), ("api",), ("registry", "node", "control"), ("gateway", "console"))
 """Parts in the waves they start in; a wave starts when the one before it is ready."""
 
+_MODULES: Final = {"console": "wharfinger.console"}
+"""The parts whose process is not wired here: the console stands above this room."""
 READY_WITHIN: Span = 60 * SECOND
 _STOP_WITHIN: Span = 10 * SECOND
 _BACKOFF: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -121,7 +123,7 @@ class Supervisor:
             environment["WHARF_PARTS_FD"] = str(theirs.fileno())
             passed.append(theirs.fileno())
         command = [
-            sys.executable, "-m", f"wharfinger.bootstrap.{name}",
+            sys.executable, "-m", _MODULES.get(name, f"wharfinger.bootstrap.{name}"),
             "--state-dir", str(self.state.root), "--trust-domain", self.trust_domain,
         ]  # fmt: skip
         with (self.state.logs / f"{name}.log").open("ab") as log:

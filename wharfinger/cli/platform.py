@@ -102,7 +102,7 @@ def _where(directory: Path) -> None:
     click.echo(f"kubeconfig  {found['kubeconfig']}")
     for name in ("api", "gateway", "registry", "console"):
         if name in found["endpoints"]:
-            click.echo(f"{name:<11} {found['endpoints'][name]}")
+            click.echo(f"{name:<11} {(name == 'console' and found['console']) or found['endpoints'][name]}")
 
 
 def _table(found: dict[str, Any]) -> None:
@@ -112,5 +112,7 @@ def _table(found: dict[str, Any]) -> None:
         click.echo(f"{name:<10} {ready:<6} {part['pid']:<8} {part['restarts']:<9} {part['endpoint']}")
         if part.get("reason"):
             click.echo(f"  {part['reason']}", err=True)
+    if found["console"]:
+        click.echo(f"console: {found['console']}", err=True)
     if not found["parts"]:
         click.echo(f"no platform runs on {found['stateDir']}", err=True)

@@ -1,7 +1,9 @@
 """The console's pages: server-rendered, each with a `.json` twin, behind a token that the admin's status shows.
 
 Read-only. A browser has no SVID, so the console listens on loopback alone and asks for a token that stands in the
-state directory (mode 0600); the cookie it sets is HttpOnly and SameSite=Strict. No page loads anything from elsewhere.
+state directory (mode 0600); the cookie it sets is HttpOnly, Secure and SameSite=Strict. It is served over TLS with the
+console's own SVID, whose authority a browser does not know: it warns once, or is given `ca.pem` of the state directory.
+No page loads anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -49,17 +51,22 @@ class Reader(Protocol):
         """Return the newest settled token accounts: `at`, `tenant`, `tokens`, `ttftMilliseconds`."""
         ...
 
+    def faults(self) -> Sequence[str]:
+        """Return what of the evidence cannot be read, and where."""
+        ...
+
 
 def app(reader: Reader, token: str, clock: Clock) -> Starlette:
     """Return the console over `reader`, for whoever shows `token`."""
     templates = Environment(
         loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    templates.filters["brief"] = views.brief
 
-    def data(page: str) -> dict[str, Any]:
+    def data(page: str, only: str) -> dict[str, Any]:
         now = clock.now()
         if page == "overview":
-            return views.overview(reader.objects(), reader.decisions(), now)
+            return views.overview(reader.objects(), reader.decisions(), reader.tokens(), reader.faults(), now)
         if page == "gpus":
             return views.gpus(reader.objects())
         if page == "tenants":
@@ -67,7 +74,7 @@ def app(reader: Reader, token: str, clock: Clock) -> Starlette:
         if page == "models":
             return views.models(reader.objects())
         if page == "decisions":
-            return views.decisions(reader.decisions())
+            return views.decisions(reader.decisions(), only)
         return views.usage(reader.tokens(), now)
 
     def page(name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -76,7 +83,7 @@ def app(reader: Reader, token: str, clock: Clock) -> Starlette:
         async def html(request: Request) -> Response:
             if (answer := _admit(request, token)) is not None:
                 return answer
-            shown = await run_in_threadpool(data, name)
+            shown = await run_in_threadpool(data, name, request.query_params.get("only", ""))
             body = template.render(data=shown, page=name, pages=PAGES)
             return HTMLResponse(body, headers=_HEADERS)
 
@@ -86,7 +93,8 @@ def app(reader: Reader, token: str, clock: Clock) -> Starlette:
         async def json(request: Request) -> Response:
             if (answer := _admit(request, token)) is not None:
                 return answer
-            return JSONResponse(await run_in_threadpool(data, name), headers=_HEADERS)
+            shown = await run_in_threadpool(data, name, request.query_params.get("only", ""))
+            return JSONResponse(shown, headers=_HEADERS)
 
         return json
 
@@ -107,7 +115,7 @@ def _admit(request: Request, token: str) -> Response | None:
         if not hmac.compare_digest(offered.encode(), token.encode()):
             return _refusal()
         answer = RedirectResponse(request.url.path, status_code=303)
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", path="/")
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=True, path="/")
         return answer
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
     for shown in (request.cookies.get(COOKIE, ""), bearer):

@@ -5,6 +5,7 @@ Pure. The HTML page and its `.json` twin are rendered from the same dictionary, 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,12 +21,32 @@ Objects = Mapping[str, Sequence[Object]]
 
 WATCHED = ("tenants", "datasets", "models", "pipelineruns", "inferenceservices", "gpuprofiles")
 """Kinds whose Ready or Succeeded condition the overview looks at."""
+_DIGEST = re.compile(r"\b(sha256:[0-9a-f]{12})[0-9a-f]{52}\b")
+_ID = re.compile(r"\bspiffe://[a-z0-9._-]+/")
 PALETTE_SIZE = 8
+COMPUTE_SLICES = 7
+"""Into how many compute slices a GPU that can be partitioned divides (NVIDIA MIG)."""
 
 
-def overview(objects: Objects, decisions: Sequence[Mapping[str, Any]], now: Instant) -> dict[str, Any]:
-    """Return counts, and what needs attention: everything that is not as it should be, with its reason."""
+def overview(
+    objects: Objects,
+    decisions: Sequence[Mapping[str, Any]],
+    tokens: Iterable[Mapping[str, Any]],
+    faults: Sequence[str],
+    now: Instant,
+) -> dict[str, Any]:
+    """Return how much of everything there is, and what needs attention: all that is not as it should be, and why."""
     attention = [
+        {
+            "kind": "evidence",
+            "namespace": "",
+            "name": fault,
+            "reason": "Damaged",
+            "message": "it is not read any further",
+        }
+        for fault in faults
+    ]
+    attention += [
         {"kind": kind, "namespace": meta(o).get("namespace", ""), "name": meta(o)["name"], **why}
         for kind in WATCHED
         for o in objects.get(kind, ())
@@ -38,13 +59,24 @@ def overview(objects: Objects, decisions: Sequence[Mapping[str, Any]], now: Inst
     ]
     recent = [d for d in decisions if now - _when(d) < 15 * MINUTE]
     refused = [d for d in recent if not d.get("allowed")]
+    silicon = [gpu for node in gpus(objects)["nodes"] for gpu in node["gpus"]]
+    services = objects.get("inferenceservices", ())
     return {
         "title": "Overview",
         "command": "wharf get all -A",
         "at": rfc3339(now),
-        "counts": {kind: len(objects.get(kind, ())) for kind in (*WATCHED, "grants", "pods", "nodes")},
-        "decisions": {"minutes": 15, "allowed": len(recent) - len(refused), "refused": len(refused)},
+        "tiles": [
+            _tile("tenants", "tenants", len(objects.get("tenants", ()))),
+            _tile("models", "models ready", _ready(objects.get("models", ())), len(objects.get("models", ()))),
+            _tile("models", "services serving", _ready(services), len(services)),
+            _tile("gpus", "GPUs in use", sum(not gpu["free"] for gpu in silicon), len(silicon)),
+            _tile("gpus", "grants that hold", sum(not g["spec"].get("revoked") for g in objects.get("grants", ()))),
+            _tile("usage", "tokens, last minute", sum(int(r.get("tokens", 0)) for r in tokens if is_recent(r, now))),
+            _tile("decisions", "allowed, 15 min", len(recent) - len(refused), mood="good"),
+            _tile("decisions", "refused, 15 min", len(refused), mood="bad" if refused else ""),
+        ],
         "attention": attention,
+        "refusals": [_decision(d) for d in sorted(refused, key=lambda d: str(d.get("at")), reverse=True)[:5]],
     }
 
 
@@ -116,14 +148,16 @@ def models(objects: Objects) -> dict[str, Any]:
     return {"title": "Models", "command": "wharf get models -A -o wide", "models": shown}
 
 
-def decisions(records: Iterable[Mapping[str, Any]], limit: int = 200) -> dict[str, Any]:
-    """Return the newest `limit` decisions, newest first."""
-    newest = sorted(records, key=lambda r: str(r.get("at")), reverse=True)[:limit]
-    fields = ("id", "at", "part", "allowed", "element", "reason", "who", "verb", "what", "tenant")
+def decisions(records: Iterable[Mapping[str, Any]], only: str = "", limit: int = 200) -> dict[str, Any]:
+    """Return the newest `limit` decisions, newest first; `only` those that were `allowed` or `refused`."""
+    wanted = {"allowed": (True,), "refused": (False,)}.get(only, (True, False))
+    chosen = [record for record in records if bool(record.get("allowed")) in wanted]
+    newest = sorted(chosen, key=lambda r: str(r.get("at")), reverse=True)[:limit]
     return {
         "title": "Decisions",
         "command": "wharf get decisions",
-        "decisions": [{name: record.get(name, "") for name in fields} for record in newest],
+        "only": only if only in ("allowed", "refused") else "",
+        "decisions": [_decision(record) for record in newest],
     }
 
 
@@ -132,6 +166,7 @@ def usage(records: Iterable[Mapping[str, Any]], now: Instant, minutes: int = 30)
 
     `records` are settled token accounts: `at`, `tokens`, `ttftMilliseconds`.
     """
+    records = list(records)
     last = now // MINUTE
     tokens, first = [0] * minutes, [list[float]() for _ in range(minutes)]
     for record in records:
@@ -146,7 +181,13 @@ def usage(records: Iterable[Mapping[str, Any]], now: Instant, minutes: int = 30)
         "seconds": [(last - minutes + 1 + index) * 60 for index in range(minutes)],
         "tokens": tokens,
         "ttftMilliseconds": [sorted(values)[len(values) // 2] if values else None for values in first],
+        "tenants": _by_tenant(r for r in records if 0 <= last - _when(r) // MINUTE < minutes),
     }
+
+
+def brief(text: str) -> str:
+    """Return `text` with digests cut to twelve digits and SPIFFE IDs to their paths: for tables, never for JSON."""
+    return _ID.sub("", _DIGEST.sub(r"\1…", text))
 
 
 def meta(o: Object) -> Mapping[str, Any]:
@@ -185,6 +226,30 @@ def _pod_trouble(pod: Object) -> dict[str, str] | None:
     return None
 
 
+def _tile(page: str, label: str, number: int, of: int | None = None, mood: str = "") -> dict[str, Any]:
+    return {"page": page, "label": label, "number": number, "of": of, "mood": mood}
+
+
+def _ready(found: Iterable[Object]) -> int:
+    return sum((find((o.get("status") or {}).get("conditions"), "Ready") or {}).get("status") == "True" for o in found)
+
+
+def _decision(record: Mapping[str, Any]) -> dict[str, Any]:
+    fields = ("id", "at", "part", "allowed", "element", "reason", "who", "verb", "what", "tenant")
+    return {name: record.get(name, "") for name in fields}
+
+
+def _by_tenant(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        name = str(record.get("tenant", ""))
+        one = found.setdefault(name, {"tenant": name, "answers": 0, "prompt": 0, "completion": 0, "tokens": 0})
+        one["answers"] += 1
+        for field in ("prompt", "completion", "tokens"):
+            one[field] += int(record.get(field, 0))
+    return [found[name] for name in sorted(found)]
+
+
 def _holders(objects: Objects) -> dict[tuple[str, str, str], dict[str, str]]:
     tenant_of = {ns: _name(t) for t in objects.get("tenants", ()) for ns in t["spec"].get("namespaces", ())}
     held: dict[tuple[str, str, str], dict[str, str]] = {}
@@ -219,7 +284,14 @@ def _device(device: Object, holder: Mapping[str, str] | None, colours: Mapping[s
         "tenant": holder["tenant"] if holder else "",
         "holder": holder["holder"] if holder else "",
         "colour": colours.get(holder["tenant"]) if holder else None,
+        "share": _share(str(attributes.get("profile", ""))),
     }
+
+
+def _share(profile: str) -> int:
+    """Return the compute slices of a MIG profile such as 3g.40gb, all of a GPU's for anything else."""
+    slices, mark, _ = profile.partition("g.")
+    return int(slices) if mark and slices.isdigit() else COMPUTE_SLICES
 
 
 def _gpu(gpu: str, devices: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -232,6 +304,7 @@ def _gpu(gpu: str, devices: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "memory": whole["memory"],
         "held": held,
         "free": not held,
+        "left": max(0, COMPUTE_SLICES - sum(d["share"] for d in held)),
         "layouts": len(devices) - 1,
     }
 

@@ -94,6 +94,10 @@ class Shelf:
             for age in (SECOND, 2 * SECOND, 5 * MINUTE)
         ]
 
+    def faults(self) -> Sequence[str]:
+        """Return nothing."""
+        return []
+
 
 @pytest.fixture
 def client() -> TestClient:
@@ -114,12 +118,14 @@ def test_every_page_has_a_twin_with_the_same_facts(client: TestClient, page: str
 @pytest.mark.parametrize("page", [*console.PAGES, *(f"{page}.json" for page in console.PAGES)])
 def test_nobody_sees_a_page_without_the_token(page: str) -> None:
     """No token and a wrong one are 401 on every page and twin; the right one becomes a cookie out of scripts' reach."""
-    browser = TestClient(console.app(Shelf(), "let-me-in", Hand()), follow_redirects=False)
+    pages = console.app(Shelf(), "let-me-in", Hand())
+    browser = TestClient(pages, base_url="https://testserver", follow_redirects=False)
     assert browser.get(f"/{page}").status_code == 401
     assert browser.get(f"/{page}?token=guess").status_code == 401
     answer = browser.get(f"/{page}?token=let-me-in")
     assert answer.status_code == 303
     assert "HttpOnly" in answer.headers["set-cookie"]
+    assert "Secure" in answer.headers["set-cookie"]
     assert "SameSite=strict" in answer.headers["set-cookie"]
     assert browser.get(f"/{page}").status_code == 200
 
@@ -134,16 +140,22 @@ def test_untrusted_text_is_escaped(client: TestClient) -> None:
 def test_the_overview_names_what_needs_attention() -> None:
     """A model that is not ready is there with its reason; decisions of the last quarter hour are counted."""
     shelf = Shelf()
-    shown = views.overview(shelf.objects(), shelf.decisions(), NOW)
-    assert [(a["kind"], a["name"], a["reason"]) for a in shown["attention"]] == [("models", "prose", "Unsigned")]
-    assert shown["decisions"] == {"minutes": 15, "allowed": 0, "refused": 1}
+    shown = views.overview(shelf.objects(), shelf.decisions(), shelf.tokens(), ["gateway/00000001.log at byte 7"], NOW)
+    assert [(a["kind"], a["name"], a["reason"]) for a in shown["attention"]] == [
+        ("evidence", "gateway/00000001.log at byte 7", "Damaged"),
+        ("models", "prose", "Unsigned"),
+    ]
+    tiles = {tile["label"]: (tile["number"], tile["of"]) for tile in shown["tiles"]}
+    assert (tiles["allowed, 15 min"], tiles["refused, 15 min"]) == ((0, None), (1, None))
+    assert (tiles["GPUs in use"], tiles["models ready"], tiles["tokens, last minute"]) == ((1, 1), (0, 1), (80, None))
+    assert [refusal["id"] for refusal in shown["refusals"]] == ["d1"]
 
 
 def test_the_map_shows_who_holds_which_slice() -> None:
     """The held slice lies on its GPU with its tenant's colour and its pod."""
     node = views.gpus(Shelf().objects())["nodes"][0]
     gpu = node["gpus"][0]
-    assert (node["name"], gpu["uuid"], gpu["free"]) == ("n1", "GPU-0", False)
+    assert (node["name"], gpu["uuid"], gpu["free"], gpu["left"]) == ("n1", "GPU-0", False, 6)
     assert [(d["uuid"], d["tenant"], d["holder"]) for d in gpu["held"]] == [("MIG-1", "red", "red-ml/chat-0")]
 
 
@@ -174,3 +186,17 @@ def test_vendored_files_are_the_ones_that_were_taken() -> None:
     own = {"console.css", "console.js", "vendored.json"}
     others = {p.name for p in static.iterdir() if not re.search(r"LICENSE$", p.name)} - own
     assert others == set(listed)
+
+
+def test_decisions_can_be_narrowed_to_refusals(client: TestClient) -> None:
+    """`?only=` chooses in page and twin alike; anything else than the two words shows all."""
+    assert len(client.get("/decisions.json?only=refused").json()["decisions"]) == 1
+    assert client.get("/decisions.json?only=allowed").json()["decisions"] == []
+    assert len(client.get("/decisions.json?only=<x>").json()["decisions"]) == 1
+    assert "&lt;x&gt;" not in client.get("/decisions?only=<x>").text
+
+
+def test_tables_show_ids_briefly() -> None:
+    """Digests are cut and SPIFFE IDs shown by their paths; other text stays."""
+    shown = views.brief("spiffe://wharfinger.local/ns/red/sa/a may not load sha256:" + "ab" * 32)
+    assert shown == "ns/red/sa/a may not load sha256:abababababab…"

@@ -12,7 +12,7 @@ async function draw() {
   place.replaceChildren();
   new uPlot(
     {
-      width: Math.min(1000, place.clientWidth || 900),
+      width: Math.max(320, place.clientWidth - 36),
       height: 320,
       scales: { ms: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       series: [
