@@ -165,10 +165,7 @@ def verify(data: bytes, root: bytes) -> Shown:
             raise Malformed("its subject is not the decision that it speaks of")
     _check_parts(parts, told)
     # (2)
-    decision, inputs = _decision(parts, DECISION, INPUTS, trust, control)
-    with _link(DECISION):
-        if (decision.id, address(decision.record())) != (told.decision, told.record):
-            raise Malformed(f"expected decision {told.decision}, got {decision.id}")
+    decision, inputs = _decision(parts, "", told.decision, trust, control, told.record)
     # (3)
     _check_replay(decision, inputs, DECISION)
     shown = Shown(decision, vouched.signer, caller=decision.who)
@@ -191,10 +188,10 @@ def _of_grant(
     """Follow the grant that allowed `decision` to the model, the silicon and the policies."""
     request, grant = inputs["request"], inputs["grants"][0]
     # (4)
-    issued, issue = _decision(parts, f"{GRANT}{DECISION}", f"{GRANT}{INPUTS}", trust, control)
+    issued, issue = _decision(parts, GRANT, str(grant.get("decision")), trust, control)
     with _link("grant"):
-        if issued.id != grant.get("decision") or issued.rule != "grant.issue" or not issued.verdict.allowed:
-            raise Malformed(f"the grant was issued by decision {grant.get('decision')}, got {issued.id}")
+        if issued.rule != "grant.issue" or not issued.verdict.allowed:
+            raise Malformed(f"decision {issued.id} did not issue a grant")
         if _essence(grant) not in [_essence(g) for g in issue["grants"]]:
             raise Malformed("the grant that allowed it is not one that was issued")
         verdict = permits(
@@ -304,9 +301,13 @@ def _described(device: Mapping[str, Any], published: Mapping[str, Any]) -> str:
 
 
 def _decision(
-    parts: Mapping[str, bytes], name: str, inputs: str, trust: TrustRoot, control: str
+    parts: Mapping[str, bytes], prefix: str, identifier: str, trust: TrustRoot, control: str, record: str = ""
 ) -> tuple[Decision, dict[str, Json]]:
-    """Return a signed decision and its inputs, each at the address that the record names."""
+    """Return the signed decision `identifier` below `prefix` and its inputs, each at the address that it names.
+
+    `record` is the digest of its record where that is known beforehand.
+    """
+    name = f"{prefix}{DECISION}"
     with _link(name):
         signed = _signed(_part(parts, name), trust, control, decisions.TYPE)
         told = DecisionRecord.parse(signed.statement.predicate)
@@ -315,10 +316,12 @@ def _decision(
         decision = from_record(told.record)
         if decision.record() != told.record:
             raise Malformed("expected a record as a journal holds it")
+        if decision.id != identifier or record not in ("", told.digest):
+            raise Malformed(f"expected decision {identifier}, got {decision.id}")
     found: dict[str, Json] = {}
     for key, digest in decision.inputs.items():
-        with _link(f"{inputs}{key}.json"):
-            value = _json(_part(parts, f"{inputs}{key}.json"))
+        with _link(f"{prefix}{INPUTS}{key}.json"):
+            value = _json(_part(parts, f"{prefix}{INPUTS}{key}.json"))
             if address(value) != digest:
                 raise Malformed("it is not what the decision was given")
             found[key] = value
