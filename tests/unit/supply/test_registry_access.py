@@ -233,6 +233,11 @@ def test_a_push_may_be_allowed_by_a_policy(registry: LocalRegistry) -> None:
     assert registry.ask(SERVER, "POST", "/v2/research/datasets/logs/blobs/uploads/").status == 202
     assert registry.ask(SERVER, "POST", "/v2/research/datasets/other/blobs/uploads/").status == 403
     assert registry.ask(SERVER, "POST", "/v2/research/models/logs/blobs/uploads/").status == 403
+    client, repository = registry.client(SERVER), "research/datasets/logs"
+    for _ in range(2):
+        client.push(repository, {"a.txt": b"a"}, artifact_type="a/b", tag="v1")
+    assert registry.ask(SERVER, "GET", f"/v2/{repository}/manifests/v1").status == 403
+    assert registry.ask(SERVER, "GET", f"/v2/{repository}/blobs/{sha256(b'a')}").status == 403
 
 
 def test_every_decision_is_on_disk_and_replays(registry: LocalRegistry, model: str) -> None:

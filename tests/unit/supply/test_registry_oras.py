@@ -131,7 +131,7 @@ def test_oras_of_another_tenant_gets_nothing(registry: LocalRegistry, files: Pat
         ("discover", f"{target}@{digest}"),
     ):
         done = oras(*words)
-        assert done.returncode == 1 and "may not" in done.stderr, done.stderr
+        assert done.returncode == 1 and ("may not" in done.stderr or "403" in done.stderr), done.stderr
     fetched = subprocess.run(
         [oras.program, "blob", "fetch", "--ca-file", str(oras.folder / "ca.pem"), "--output", "-", blob],
         capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "HOME": str(oras.folder)},

@@ -158,7 +158,10 @@ class Registry:
             await self._delete_manifest(exchange, who, meant, held)
             return
         ways = self._catalog.ways(meant.repository, held.digest) if held is not None else _ways(meant.reference)
-        await self._door.open(who, Action.PULL, meant.repository, ways)
+        if exchange.method == "HEAD":
+            await self._door.look(who, meant.repository, ways)
+        else:
+            await self._door.open(who, Action.PULL, meant.repository, ways)
         if held is None:
             raise NotFound(f"{meant.repository} has no manifest {meant.reference}")
         _check_accepted(exchange, held)
@@ -200,9 +203,9 @@ class Registry:
             await exchange.answer(202)
             return
         ways = self._catalog.ways_to_blob(meant.repository, meant.reference)
-        if not ways and exchange.method == "HEAD":
-            # Whoever may push asks what is there already; what no manifest needs yet nobody may read.
-            await self._door.open(who, Action.PUSH, meant.repository)
+        if exchange.method == "HEAD":
+            # Who pushes asks what is there already; what no manifest needs yet nobody may read.
+            await self._door.look(who, meant.repository, ways)
         else:
             await self._door.open(who, Action.PULL, meant.repository, ways)
         if size is None or (not ways and exchange.method != "HEAD"):

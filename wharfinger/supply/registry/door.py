@@ -64,6 +64,17 @@ class RegistryDoor:
                 return _allowed(decision, ask)
         return _allowed(await self._store(ask, known, ruling.verdict, tenant), ask)
 
+    async def look(self, who: SpiffeId, repository: str, digests: tuple[str, ...]) -> Decision:
+        """As `open` for a pull; whoever may only push may look, too, whether it is there already."""
+        pulls = decide(
+            Ask(str(who), Action.PULL, repository, digests), self._objects.known(repository), self._condition
+        )
+        if pulls.ask_grants:
+            pushes = decide(Ask(str(who), Action.PUSH, repository), self._objects.known(repository), self._condition)
+            if pushes.verdict.allowed:
+                return await self.open(who, Action.PUSH, repository)
+        return await self.open(who, Action.PULL, repository, digests)
+
     async def refuse(self, why: str, what: str) -> None:
         """Record that a caller showed credentials that do not hold. Raises `HostUnfit`."""
         verdict = Verdict(False, why, "identity")
