@@ -174,6 +174,27 @@ def pull_folder(
     return artifact
 
 
+def publish(client: RegistryClient, artifact: Artifact, repository: str, kind: Kind) -> Artifact:
+    """Have the files of `artifact` in `repository` as one of `kind`, mounted rather than sent again; return that.
+
+    The same files always give the same digest. Raises what the client raises.
+    """
+    client.copy(artifact.repository, artifact.digest, repository)
+    config, config_type = _config(kind, repository, artifact.contents)
+    layers = []
+    for path, layer in artifact.layers.items():
+        labels = {TITLE: path, **{k: v for k, v in layer.annotations.items() if k == BLAKE3}}
+        if kind == "model":
+            labels[_FILE_PATH] = path
+        layers.append(Descriptor(_layer_type(kind, path), layer.digest, layer.size, labels))
+    manifest = OciManifest(
+        config=client.push_blob(repository, config, media_type=config_type),
+        layers=tuple(layers),
+        artifact_type=ARTIFACT_TYPES[kind],
+    )
+    return read(client, repository, client.push_manifest(repository, manifest))
+
+
 def attach(client: RegistryClient, repository: str, digest: str, bundle: bytes, *, predicate_type: str = "") -> str:
     """Attach a signature `bundle` to the artifact `digest` as a referrer; return the digest of the bundle's bytes."""
     subject = client.pull_manifest(repository, digest)
