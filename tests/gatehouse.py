@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import uvloop
 
 from wharfinger.core.clock import HOUR, rfc3339
 from wharfinger.core.errors import Unauthenticated
@@ -121,7 +122,7 @@ class Bench:
     """A gateway and an upstream in an event loop of their own."""
 
     def __init__(self, folder: Path) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.upstream = Upstream()

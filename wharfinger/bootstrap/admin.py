@@ -2,6 +2,7 @@
 
 The supervisor is introduced to the issuer as `admin`; what it gets there becomes `kubeconfig`, mode 0600, with
 everything inline, and is written anew whenever the identity rotates: it holds for a day, renewed at half of that.
+Beside it stands `ca.pem`, the platform's authorities alone, for clients that know nothing of ours: `SSL_CERT_FILE`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def write_kubeconfig(state: State, trust_domain: str, ports: Mapping[str, int]) 
 
     def write(renewed: Material) -> None:
         write_file(state.kubeconfig, of_admin(renewed, ports["api"]))
+        authorities = renewed.bundles[renewed.svid.id.trust_domain].x509_authorities
+        write_file(state.root / "ca.pem", certificates_to_pem(authorities), 0o644)
 
     def renew(renewed: Material) -> None:
         try:

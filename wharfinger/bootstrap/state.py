@@ -4,6 +4,7 @@
 version         schema version; a newer one is refused untouched
 lock            held by the supervisor for as long as it runs
 kubeconfig      the local admin's, mode 0600
+ca.pem          the platform's authorities, for any client
 ports.json      the loopback ports, chosen once and kept
 run/            sockets, the supervisor's record of its parts
 logs/           one file per part

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import httptools
 
@@ -128,10 +128,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection over."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._peer = peer_id(transport.get_extra_info("ssl_object"))
-        transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._transport = cast(asyncio.Transport, transport)
+        self._peer = peer_id(self._transport.get_extra_info("ssl_object"))
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._connections.add(self)
         self._arm(self._idle_seconds)
 

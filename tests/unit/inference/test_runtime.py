@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.authority import Authority, identity
 from wharfinger.core.clock import HOUR, rfc3339
@@ -126,7 +127,7 @@ class Replica:
         door = RuntimeDoor(keeper, lambda: self.grants, clock, who=WORKLOAD, what="sha256:" + "a" * 64, device="MIG-1")
         self.runtime = Runtime("prose", door, clock, SystemIds())
         self.runtime.load(MODEL)
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         gateway = SpiffeId(identity("wharfinger/gateway"))
