@@ -12,6 +12,7 @@ from wharfinger.policy.authorization import Attempt, Tenancy, authorize
 from wharfinger.policy.cel import condition
 from wharfinger.policy.decision import Decision, Verdict
 from wharfinger.policy.grant import Door, Premises, issue, permits_any
+from wharfinger.supply.registry import authorization as registry
 
 
 def replay(decision: Decision, inputs: Mapping[str, Json]) -> Verdict:
@@ -81,6 +82,7 @@ RULES: Mapping[str, Callable[[Mapping[str, Any]], Verdict]] = {
     "authorization.authorize": _authorize,
     "grant.issue": _issue,
     "access.decide": _access,
+    registry.RULE: lambda inputs: registry.replay(inputs, condition),
 }
 """Every rule whose decisions replay, by the name that their records carry."""
 
