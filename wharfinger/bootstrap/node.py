@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 import wharfinger
 from wharfinger.bootstrap import apiclient, part
-from wharfinger.bootstrap.fleet import Fleet, open_fleet
+from wharfinger.bootstrap.fleet import FLEET_LABEL, Fleet, open_fleet
 from wharfinger.bootstrap.part import Setting
 from wharfinger.cluster.client import Client, Object
 from wharfinger.cluster.informer import Informers
@@ -79,6 +79,7 @@ class Berths:
 
     def start(self) -> None:
         """Say what there is, then go on saying it. Raises the error family when it cannot be said at all."""
+        self.retire()
         self.tell()
         self._thread.start()
 
@@ -88,6 +89,22 @@ class Berths:
         self._thread.join(timeout=5)
         with contextlib.suppress(WharfingerError):
             self.tell(stopping="the platform was stopped")
+
+    def retire(self) -> None:
+        """Remove the nodes of a fleet that this machine had before, with their devices and pods."""
+        kept = {told["metadata"]["name"] for told in self._fleet.nodes}
+        for held in self._informers.list("nodes"):
+            name = held["metadata"]["name"]
+            if name in kept or FLEET_LABEL not in (held["metadata"].get("labels") or {}):
+                continue
+            for one in self._informers.list("resourceslices"):
+                if one["spec"].get("nodeName") == name:
+                    self._writer.delete("resourceslices", "", one["metadata"]["name"])
+            for pod in self._informers.list("pods"):
+                if pod["spec"].get("nodeName") == name:
+                    meta = pod["metadata"]
+                    self._writer.delete("pods", meta["namespace"], meta["name"], uid=meta["uid"], grace=0)
+            self._writer.delete("nodes", "", name)
 
     def tell(self, stopping: str = "") -> None:
         """Write each node, its status and its devices where they differ from what the API has."""
@@ -190,6 +207,8 @@ class Node:
         self.registrar.start()
         self.agent.start()
         self.berths.start()
+        with contextlib.suppress(WharfingerError):
+            self.registrar.sweep([pod["metadata"]["uid"] for pod in self.informers.list("pods")])
 
     def stop(self) -> None:
         """End every pod; their objects stay."""

@@ -163,7 +163,7 @@ class PodWorker:
         self._wake.set()
 
     def log_of(self, container: str, *, previous: bool = False) -> Path:
-        """Return the log file of a container, the first one's for an empty name. Raises `Malformed` in kubelet's words."""
+        """Return the log file of a container, of the first for an empty name. Raises `Malformed` in kubelet's words."""
         name = container or self._pod["spec"]["containers"][0]["name"]
         state = self._states.get(name)
         if state is None:

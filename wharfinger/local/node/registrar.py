@@ -1,13 +1,16 @@
 """Makes containers known to the issuer, and known again when the issuer has started anew.
 
-The issuer keeps no list over its own death. That it died is seen without asking it: the sockets that it listens on are
-the kernel's to tell (`/proc/net/unix`), and one that is missing is asked for again.
+The issuer keeps no list over its own death. That it died is seen without asking it: a container's socket that refuses a
+connection has nobody behind it any more, and then every container is made known again.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,7 +21,6 @@ from wharfinger.local.node.containers import Running
 
 SOCKET: Final = "workload.sock"
 LOOK_EVERY: Final = 0.5
-LISTENING: Final = Path("/proc/net/unix")
 _log = logging.getLogger(__name__)
 
 
@@ -41,9 +43,10 @@ class Issuer(Protocol):
 class Registrar:
     """`agent.Issuer` on the issuer's client; threads share it."""
 
-    def __init__(self, issuer: Issuer, listening: Path = LISTENING) -> None:
+    def __init__(self, issuer: Issuer, answers: Callable[[Path], bool] | None = None) -> None:
         self._issuer = issuer
-        self._listening = listening
+        self._answers = answers or listens
+        self._turn = 0
         self._lock = threading.Lock()
         self._mine: dict[tuple[str, str], PodRegistration] = {}
         self._gone: set[str] = set()
@@ -82,13 +85,18 @@ class Registrar:
             self._forget(uid)
 
     def look(self) -> None:
-        """Tell the issuer what it does not know (any more). Raises the error family."""
+        """Try one container's socket, another each time; when nobody is there, tell the issuer of all.
+
+        Raises the error family.
+        """
         for uid in sorted(self._gone):
             self._forget(uid)
-        listening = self._sockets()
         with self._lock:
-            missing = [pod for pod in self._mine.values() if str(pod.folder / SOCKET) not in listening]
-        for pod in missing:
+            mine = list(self._mine.values())
+        self._turn += 1
+        if not mine or self._answers(mine[self._turn % len(mine)].folder / SOCKET):
+            return
+        for pod in mine:
             try:
                 self._issuer.register_pod(pod)
                 _log.info("registered", extra={"fields": {"pod": pod.uid, "container": pod.container}})
@@ -98,11 +106,9 @@ class Registrar:
                     if self._mine.get((pod.uid, pod.container)) == pod:
                         del self._mine[pod.uid, pod.container]
 
-    def sweep(self) -> None:
-        """Have the issuer forget what a node before this one registered and this one does not have."""
-        with self._lock:
-            mine = {uid for uid, _ in self._mine}
-        for uid in {pod.uid for pod in self._issuer.pods()} - mine:
+    def sweep(self, kept: Collection[str]) -> None:
+        """Have the issuer forget what a node before this one registered, but the pods with uids in `kept`."""
+        for uid in {pod.uid for pod in self._issuer.pods()} - set(kept):
             self._issuer.forget_pod(uid)
 
     def _forget(self, uid: str) -> None:
@@ -112,15 +118,22 @@ class Registrar:
             pass
         self._gone.discard(uid)
 
-    def _sockets(self) -> set[str]:
-        """Return the paths of the sockets that somebody listens on."""
-        lines = self._listening.read_text(errors="replace").splitlines()[1:]
-        rows = (line.split(maxsplit=7) for line in lines)
-        return {row[7] for row in rows if len(row) == 8 and int(row[3], 16) & 0x10000}
-
     def _run(self) -> None:
         while not self._stopped.wait(LOOK_EVERY):
             try:
                 self.look()
             except WharfingerError as error:
                 _log.info("the issuer is away", extra={"fields": {"error": str(error)}})
+
+
+def listens(path: Path) -> bool:
+    """Say whether somebody listens on the socket at `path`, however long that is."""
+    try:
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(f"/proc/self/fd/{folder}/{path.name}") == 0
+    finally:
+        os.close(folder)
