@@ -135,7 +135,7 @@ def test_every_error_of_the_library_is_one_of_ours(
 def test_a_gpu_that_sysfs_does_not_have_is_an_error(opened: Callable[[], Driver], tmp_path: Path) -> None:
     """NVML and the kernel must agree about where a GPU is."""
     driver = opened()
-    (tmp_path / "n1/root/sys/bus/pci/devices/0000:11:00.0").unlink()
+    (tmp_path / "n1" / "root" / "sys/bus/pci/devices/0000:11:00.0").unlink()
     with pytest.raises(HostUnfit, match="0000:11:00"):
         driver.devices()
 
