@@ -171,7 +171,7 @@ class Api:
             case ["openapi", "v3", *rest]:
                 document = self._documents.document("/".join(rest))
                 return answer.of_bytes(200, document) if document is not None else self._found(None)
-            case ["audit"]:
+            case ["audit", "v1", "records"]:
                 return self._audit(asked)
             case _:
                 return self._found(None)
