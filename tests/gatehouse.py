@@ -126,6 +126,7 @@ class Bench:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.upstream = Upstream()
+        self.accepted: dict[Any, int] = {}
         self.folder = folder / "gateway"
         self.journal = Journal(self.folder)
         clock = SystemClock()
@@ -169,9 +170,12 @@ class Bench:
 
     def _serve(self, handler: Any) -> int:
         connections: set[Connection] = set()
-        done: Future[Any] = asyncio.run_coroutine_threadsafe(
-            self.loop.create_server(lambda: Connection(handler, connections), "127.0.0.1", 0), self.loop
-        )  # type: ignore[arg-type]
+
+        def accept() -> Connection:
+            self.accepted[handler] = self.accepted.get(handler, 0) + 1
+            return Connection(handler, connections)
+
+        done: Future[Any] = asyncio.run_coroutine_threadsafe(self.loop.create_server(accept, "127.0.0.1", 0), self.loop)  # type: ignore[arg-type]
         return int(done.result().sockets[0].getsockname()[1])
 
     @staticmethod

@@ -124,6 +124,8 @@ class Gateway:
     def replace(self, table: routing.Table) -> None:
         """Take a new table; streams whose grant no longer permits them are cut now."""
         self._table = table
+        for service in table.services.values():
+            _warm(service.rules)
         self.judge_again()
 
     def judge_again(self) -> None:
@@ -454,6 +456,13 @@ class _Told(Exception):
         super().__init__(str(error))
         self.error = error
         self.decision = decision
+
+
+def _warm(rules: guards.Rules) -> None:
+    """Compile the scanners that requests will want."""
+    for actions, wanted in ((rules.prompt, ("Deny",)), (rules.prompt, ("Mask",)), (rules.output, ("Mask", "Deny"))):
+        if families := guards.families(actions, *wanted):
+            guards.scanner(families)
 
 
 def _look(service: routing.Service, ask: Ask, texts: Iterable[str]) -> None:

@@ -40,6 +40,7 @@ class Answer(asyncio.Protocol):
         self.framed = False
         self.closed = False
         self._broken = False
+        self._kept = False
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._paused = False
@@ -87,6 +88,7 @@ class Answer(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """httptools: the answer is whole."""
         self.complete = bool(self.status)
+        self._kept = bool(self._parser.should_keep_alive())  # afterwards the parser speaks of the next answer
 
     def send(self, request: bytes) -> None:
         """Send a request; whatever came of the one before is forgotten."""
@@ -133,7 +135,7 @@ class Answer(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether another request may follow on this connection."""
         whole = self.complete and self.framed and not self._chunks
-        return whole and not self.closed and not self._broken and bool(self._parser.should_keep_alive())
+        return whole and self._kept and not self.closed and not self._broken
 
     def close(self) -> None:
         """Close the connection."""

@@ -149,3 +149,19 @@ def test_a_clients_cache_salt_is_replaced_by_the_tenants(bench: Bench) -> None:
     bench.client().chat.completions.create(model="chat", messages=SAY)
     salts = [asked["cache_salt"] for asked in bench.upstream.asked]
     assert salts[0] == salts[1] != "mine"
+
+
+def test_connections_to_a_replica_are_used_again(bench: Bench) -> None:
+    """Ten answers, whole and streamed, go over one connection; one that broke off is not used again."""
+    client = bench.client()
+    for stream in (False, True) * 5:
+        answer = client.chat.completions.create(model="chat", messages=SAY, stream=stream)
+        if stream:
+            list(answer)
+    assert bench.accepted[bench.upstream.handle] == 1
+    bench.upstream.broken_after = 1
+    with pytest.raises(openai.APIConnectionError):
+        list(client.chat.completions.create(model="chat", messages=SAY, stream=True))
+    bench.upstream.broken_after = 99
+    client.chat.completions.create(model="chat", messages=SAY)
+    assert bench.accepted[bench.upstream.handle] == 2
