@@ -32,6 +32,7 @@ from wharfinger.controllers.gpuprofile import GPUProfileReconciler
 from wharfinger.controllers.inferenceservice import InferenceServiceReconciler
 from wharfinger.controllers.job import JobReconciler
 from wharfinger.controllers.loop import Loop
+from wharfinger.controllers.meter import GrantMeter
 from wharfinger.controllers.model import ModelReconciler
 from wharfinger.controllers.pipelinerun import PipelineRunReconciler
 from wharfinger.controllers.policies import PolicyReconciler
@@ -54,7 +55,7 @@ from wharfinger.identity.workloadsource import WorkloadSource
 from wharfinger.inference.scanner import Scanner
 from wharfinger.local.scheduler.scheduler import Scheduler
 from wharfinger.policy.cel import ACCESS, condition
-from wharfinger.policy.journal import Journal
+from wharfinger.policy.journal import Journal, read
 
 PLURALS: Final = (
     "tenants", "gpuprofiles", "trustpolicies", "accesspolicies", "datasets", "models", "pipelineruns",
@@ -78,7 +79,10 @@ def main(setting: Setting) -> None:
     journal = Journal(setting.state.evidence / "control")
     desk = papers.desk(setting, source, clock)
     load = GatewayLoad(setting, source, clock)
-    quick = Loop(informers, deciders(informers, writer, journal, setting.trust_domain, clock, ids, load), clock)
+    metered = read(setting.state.evidence / "control")
+    quick = Loop(
+        informers, deciders(informers, writer, journal, setting.trust_domain, clock, ids, load, metered), clock
+    )
     slow = Loop(informers, readers(informers, writer, desk), clock)
     scheduler = Scheduler(informers, writer, clock)
     prover = Prover(setting.state.evidence, desk, informers, clock)
@@ -105,8 +109,9 @@ def deciders(
     clock: Clock,
     ids: Ids,
     load: Callable[[], Mapping[str, int] | None],
+    metered: Iterable[Mapping[str, Any]] = (),
 ) -> list[Reconciler]:
-    """Return the reconcilers that read nothing but objects."""
+    """Return the reconcilers that read nothing but objects; `metered` are the journal's records so far."""
     return [
         TenantReconciler(informers, writer, used),
         PolicyReconciler("accesspolicies", informers, writer, _check_access),
@@ -118,6 +123,7 @@ def deciders(
         JobReconciler(informers, writer),
         InferenceServiceReconciler(informers, writer, journal, ids, trust_domain, condition),
         Autoscaler(informers, writer, load),
+        GrantMeter(informers, journal, metered),
     ]
 
 

@@ -67,5 +67,5 @@ class Autoscaler:
         return LOOK_EVERY
 
     def _forget(self, key: Key) -> None:
-        for mark in [mark for mark in self._needs if mark[0] == key]:
-            del self._needs[mark]
+        for mark in [mark for mark in list(self._needs) if mark[0] == key]:
+            self._needs.pop(mark, None)
