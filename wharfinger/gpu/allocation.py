@@ -9,14 +9,14 @@ and tolerations (resource.k8s.io/v1 of Kubernetes 1.37). Requests for other feat
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Invalid
-from wharfinger.gpu.candidates import Candidates, pose
+from wharfinger.gpu.candidates import Candidates, pose, read
 from wharfinger.gpu.inventory import DeviceId, Inventory, Object, Offer, Pool
 from wharfinger.gpu.pruning import Pruning
 from wharfinger.gpu.request import MAX_DEVICES, Ask, Problem
@@ -41,19 +41,25 @@ def allocate(
     classes: Mapping[str, Object],
     node: Object,
     claims: Sequence[Object],
-    taken: Collection[DeviceId],
+    taken: Set[DeviceId],
     *,
     forbidden: Collection[DeviceId] = (),
     attempts: int = MAX_ATTEMPTS,
+    problem: Problem | None = None,
 ) -> list[dict[str, Json]] | Unfit:
     """Return one AllocationResult per claim, or why they do not fit on `node`.
 
     `taken` are devices that other claims hold, `forbidden` those that this pod may not get though they are free.
+    `problem` are the claims as `candidates.read` gives them, for a caller who asks for many nodes.
     Raises `Invalid` for what no node can mend: an unknown class, a selector that does not compile or errs, more
     devices than a claim may have, a feature that is not offered.
     """
+    if problem is None:
+        problem = read(inventory.features, classes, claims)
+    if problem.plain and inventory.names(node) <= taken:
+        return _unfit(inventory.pools(node))
     candidates = Candidates(inventory, node, taken, forbidden)
-    problem = pose(candidates, classes, claims)
+    problem = pose(candidates, problem)
     search = Search(candidates, problem, min(attempts, PLAIN_ATTEMPTS))
     outcome = search.run()
     if outcome is Outcome.GAVE_UP and attempts > PLAIN_ATTEMPTS:
@@ -64,10 +70,12 @@ def allocate(
         return [allocation_result(claim, search.chosen[i], search.selected(i), node) for i, claim in enumerate(claims)]
     if outcome is Outcome.GAVE_UP:
         return Unfit(f"gave up after trying {attempts} devices", gave_up=True)
-    broken = [pool for pool in candidates.pools if pool.problem and not pool.incomplete]
-    if broken:
-        return Unfit("; ".join(f"pool {pool.name} is invalid: {pool.problem}" for pool in broken))
-    return Unfit("")
+    return _unfit(candidates.pools)
+
+
+def _unfit(pools: Sequence[Pool]) -> Unfit:
+    broken = (pool for pool in pools if pool.problem and not pool.incomplete)
+    return Unfit("; ".join(f"pool {pool.name} is invalid: {pool.problem}" for pool in broken))
 
 
 class Outcome(Enum):

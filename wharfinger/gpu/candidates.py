@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 
 from wharfinger.core.errors import Invalid, excerpt
-from wharfinger.gpu.inventory import Allowance, DeviceId, Inventory, Object, Offer, Pool, node_matches
+from wharfinger.gpu.inventory import Allowance, DeviceId, Features, Inventory, Object, Offer, Pool, node_matches
 from wharfinger.gpu.request import MAX_DEVICES, Ask, Problem, selectors_of, tolerated
 
 
@@ -17,7 +17,7 @@ class Candidates:
         self,
         inventory: Inventory,
         node: Object,
-        taken: Collection[DeviceId],
+        taken: Set[DeviceId],
         forbidden: Collection[DeviceId] = (),
     ) -> None:
         self.inventory = inventory
@@ -54,17 +54,12 @@ class Candidates:
         offer = self.offers[index]
         if offer.device.get("bindingConditions"):
             return False
-        class_name = ask.device_class["metadata"]["name"]
-        for selectors, whose in (
-            (selectors_of(ask.device_class["spec"], f"class {class_name}"), f"class {class_name}"),
-            (ask.selectors, f"request {ask.full_name}"),
-        ):
-            for expression in selectors:
-                try:
-                    if not self.inventory.matches(expression, offer, self._allowance):
-                        return False
-                except Invalid as error:
-                    raise Invalid(f"{whose} on device {'/'.join(offer.id)}: {error.message}") from error
+        for expression, whose in ask.selectors:
+            try:
+                if not self.inventory.matches(expression, offer, self._allowance):
+                    return False
+            except Invalid as error:
+                raise Invalid(f"{whose} on device {'/'.join(offer.id)}: {error.message}") from error
         if offer.slice.get("perDeviceNodeSelection"):
             return node_matches(offer.device, self.node)
         return True
@@ -74,51 +69,71 @@ class Candidates:
         return not self.inventory.features.device_taints or tolerated(self.offers[index], ask.tolerations)
 
 
-def pose(candidates: Candidates, classes: Mapping[str, Object], claims: Sequence[Object]) -> Problem:
-    """Return the claims as asks, checked. Raises `Invalid` as `allocate` says."""
+def read(features: Features, classes: Mapping[str, Object], claims: Sequence[Object]) -> Problem:
+    """Return the claims as asks, checked as far as no node is needed for it. Raises `Invalid` as `allocate` says."""
     asks = []
     for claim in claims:
-        name = claim["metadata"]["name"]
         devices = claim["spec"].get("devices") or {}
+        asks.append([_alternatives(features, classes, claim, r) for r in devices.get("requests") or ()])
+        for i, constraint in enumerate(devices.get("constraints") or ()):
+            if constraint.get("matchAttribute") is None:
+                name = claim["metadata"]["name"]
+                raise Invalid(f"claim {name}, constraint {i}: expected matchAttribute, got a kind that is not offered")
+    every = [ask for requests in asks for alternatives in requests for ask in alternatives]
+    problem = Problem(claims, asks, plain=bool(every) and not any(ask.everything or ask.admin for ask in every))
+    if not any(ask.everything for ask in every):
+        _check_sizes(problem)
+    return problem
+
+
+def pose(candidates: Candidates, problem: Problem) -> Problem:
+    """Return a problem that was read as it is on one node: requests for all devices hold those that there are."""
+    if all(not ask.everything for requests in problem.asks for alternatives in requests for ask in alternatives):
+        return problem
+    asks = [
+        [
+            [_with_every(candidates, claim, request, ask) if ask.everything else ask for ask in alternatives]
+            for request, alternatives in zip(claim["spec"]["devices"]["requests"], requests, strict=True)
+        ]
+        for claim, requests in zip(problem.claims, problem.asks, strict=True)
+    ]
+    posed = Problem(problem.claims, asks)
+    _check_sizes(posed)
+    return posed
+
+
+def _check_sizes(problem: Problem) -> None:
+    for claim, requests in zip(problem.claims, problem.asks, strict=True):
         total = 0
-        of_claim = []
-        for request in devices.get("requests") or ():
-            alternatives = _alternatives(candidates, classes, claim, request)
+        for alternatives in requests:
             least = min(ask.count for ask in alternatives)
             if least > MAX_DEVICES - total:
                 raise Invalid(
-                    f"claim {name}, request {request['name']}: expected at most {MAX_DEVICES} devices in a claim, "
-                    f"got {least} more than the {total} of other requests"
+                    f"claim {claim['metadata']['name']}, request {alternatives[0].parent or alternatives[0].name}: "
+                    f"expected at most {MAX_DEVICES} devices in a claim, got {least} more than the {total} of other "
+                    "requests"
                 )
             total += least
-            of_claim.append(alternatives)
-        for i, constraint in enumerate(devices.get("constraints") or ()):
-            if constraint.get("matchAttribute") is None:
-                raise Invalid(f"claim {name}, constraint {i}: expected matchAttribute, got a kind that is not offered")
-        asks.append(of_claim)
-    return Problem(claims, asks)
 
 
-def _alternatives(candidates: Candidates, classes: Mapping[str, Object], claim: Object, request: Object) -> list[Ask]:
-    where = f"claim {claim['metadata']['name']}, request {request['name']}"
+def _alternatives(features: Features, classes: Mapping[str, Object], claim: Object, request: Object) -> list[Ask]:
+    where = _where(claim, request)
     alternatives = request.get("firstAvailable") or ()
     if not alternatives:
         if request.get("exactly") is None:
             raise Invalid(f"{where}: expected exactly or firstAvailable, got neither")
-        return [_ask(candidates, classes, request["exactly"], request["name"], "", where)]
-    if not candidates.inventory.features.prioritized_list:
+        return [_ask(features, classes, request["exactly"], request["name"], "", where)]
+    if not features.prioritized_list:
         raise Invalid(f"{where}: a list of alternatives is not offered")
-    return [_ask(candidates, classes, each, each["name"], request["name"], where) for each in alternatives]
+    return [_ask(features, classes, each, each["name"], request["name"], where) for each in alternatives]
 
 
-def _ask(
-    candidates: Candidates, classes: Mapping[str, Object], asked: Object, name: str, parent: str, where: str
-) -> Ask:
+def _ask(features: Features, classes: Mapping[str, Object], asked: Object, name: str, parent: str, where: str) -> Ask:
     for unoffered in ("capacity", "derivedAttributes"):
         if asked.get(unoffered):
             raise Invalid(f"{where}: {unoffered} is not offered")
     selectors = selectors_of(asked, where)
-    if asked.get("adminAccess") is not None and not candidates.inventory.features.admin_access:
+    if asked.get("adminAccess") is not None and not features.admin_access:
         raise Invalid(f"{where}: admin access is not allowed here")
     class_name = asked.get("deviceClassName")
     if not class_name:
@@ -127,25 +142,33 @@ def _ask(
     if device_class is None:
         raise Invalid(f"{where}: there is no DeviceClass {excerpt(class_name)}")
     mode = asked.get("allocationMode") or "ExactCount"
-    ask = Ask(
+    if mode not in ("ExactCount", "All"):
+        raise Invalid(f"{where}: expected allocationMode ExactCount or All, got {excerpt(mode)}")
+    of_class = selectors_of(device_class["spec"], f"class {class_name}")
+    return Ask(
         name=name,
         parent=parent,
         device_class=device_class,
         count=asked.get("count", 1),
         admin=bool(asked.get("adminAccess")) and not parent,
-        selectors=selectors,
+        selectors=(
+            *((text, f"class {class_name}") for text in of_class),
+            *((text, f"request {parent + '/' if parent else ''}{name}") for text in selectors),
+        ),
         tolerations=asked.get("tolerations") or (),
+        everything=mode == "All",
     )
-    if mode == "ExactCount":
-        return ask
-    if mode != "All":
-        raise Invalid(f"{where}: expected allocationMode ExactCount or All, got {excerpt(mode)}")
-    every = _every(candidates, ask, where)
+
+
+def _with_every(candidates: Candidates, claim: Object, request: Object, ask: Ask) -> Ask:
+    for pool in candidates.pools:
+        if pool.problem:
+            raise Invalid(
+                f"{_where(claim, request)}: asks for all devices, but pool {pool.name} cannot be used: {pool.problem}"
+            )
+    every = tuple(index for index in range(len(candidates.offers)) if candidates.selectable(ask, index))
     return replace(ask, count=len(every), every=every)
 
 
-def _every(candidates: Candidates, ask: Ask, where: str) -> tuple[int, ...]:
-    for pool in candidates.pools:
-        if pool.problem:
-            raise Invalid(f"{where}: asks for all devices, but pool {pool.name} cannot be used: {pool.problem}")
-    return tuple(index for index in range(len(candidates.offers)) if candidates.selectable(ask, index))
+def _where(claim: Object, request: Object) -> str:
+    return f"claim {claim['metadata']['name']}, request {request['name']}"

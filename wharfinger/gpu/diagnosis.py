@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Final
 
 from wharfinger.core.errors import Invalid
 from wharfinger.gpu.allocation import Unfit, allocate
-from wharfinger.gpu.candidates import Candidates, pose
+from wharfinger.gpu.candidates import Candidates, pose, read
 from wharfinger.gpu.inventory import DeviceId, Inventory, Object
 from wharfinger.gpu.request import MAX_DEVICES, Ask
 
@@ -21,7 +21,7 @@ def explain(
     classes: Mapping[str, Object],
     node: Object,
     claims: Sequence[Object],
-    taken: Collection[DeviceId],
+    taken: Set[DeviceId],
     forbidden: Mapping[DeviceId, str] | None = None,
 ) -> str:
     """Return why `claims`, which `allocate` found unfit for `node`, do not fit there.
@@ -32,7 +32,7 @@ def explain(
     candidates = Candidates(inventory, node, taken, reasons)
     if not candidates.pools:
         return "no devices"
-    problem = pose(candidates, classes, claims)
+    problem = pose(candidates, read(inventory.features, classes, claims))
     short = []
     for claim, requests in zip(claims, problem.asks, strict=True):
         for alternatives in requests:
@@ -59,7 +59,7 @@ def _together(
     classes: Mapping[str, Object],
     node: Object,
     claims: Sequence[Object],
-    taken: Collection[DeviceId],
+    taken: Set[DeviceId],
     forbidden: Collection[DeviceId],
 ) -> str:
     """Return how many of the devices of one request fit beside each other; empty unless one request is all there is."""
@@ -151,7 +151,7 @@ def _fits_without_constraints(
     classes: Mapping[str, Object],
     node: Object,
     claims: Sequence[Object],
-    taken: Collection[DeviceId],
+    taken: Set[DeviceId],
     forbidden: Collection[DeviceId],
 ) -> bool:
     free = [{**c, "spec": {**c["spec"], "devices": {**c["spec"]["devices"], "constraints": []}}} for c in claims]

@@ -110,6 +110,7 @@ class Inventory:
         self._local: dict[str, list[Object]] = {}
         self._shared: list[Object] = []
         self._by_node: dict[str, list[Pool]] = {}
+        self._names: dict[str, frozenset[DeviceId]] = {}
         self._variables: dict[int, dict[str, Any]] = {}
         self._matches: dict[tuple[str, int], bool] = {}
         self._offers: dict[int, tuple[Offer, ...]] = {}
@@ -131,6 +132,14 @@ class Inventory:
         if name not in self._by_node:
             self._by_node[name] = self._gather(node)
         return self._by_node[name]
+
+    def names(self, node: Object) -> frozenset[DeviceId]:
+        """Return the devices that may be allocated on `node`. Raises `Invalid` as `pools` does."""
+        name = node["metadata"]["name"]
+        if name not in self._names:
+            usable = (pool for pool in self.pools(node) if not pool.problem)
+            self._names[name] = frozenset(offer.id for pool in usable for offer in pool.offers)
+        return self._names[name]
 
     def _gather(self, node: Object) -> list[Pool]:
         found: dict[PoolId, list[Object]] = {}

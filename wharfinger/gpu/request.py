@@ -17,7 +17,8 @@ MAX_DEVICES: Final = 32
 class Ask:
     """One request, or one alternative of a prioritized list, with its class looked up.
 
-    `every` holds the devices of an All request; None for ExactCount.
+    `selectors` are those of the class and its own, each with whose it is; `everything` says that all devices are
+    asked for, which `every` then holds, on a node; it is None for an exact count.
     """
 
     name: str
@@ -25,8 +26,9 @@ class Ask:
     device_class: Object
     count: int
     admin: bool
-    selectors: tuple[str, ...]
+    selectors: tuple[tuple[str, str], ...]
     tolerations: Sequence[Object]
+    everything: bool = False
     every: tuple[int, ...] | None = None
 
     @property
@@ -37,10 +39,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is to be allocated on one node: per claim, per request, the alternatives (one unless it is a list)."""
+    """What is to be allocated: per claim, per request, the alternatives (one unless it is a list).
+
+    `plain` says that devices which are taken can be no part of an answer, and that it takes some.
+    """
 
     claims: Sequence[Object]
     asks: Sequence[Sequence[Sequence[Ask]]]
+    plain: bool = False
 
 
 def selectors_of(spec: Object, where: str) -> tuple[str, ...]:

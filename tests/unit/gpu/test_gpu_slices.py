@@ -80,7 +80,7 @@ def test_what_is_published_already_is_left_alone(tmp_path: Path) -> None:
 def test_small_slices_are_taken_from_the_far_end(tmp_path: Path) -> None:
     """The first small slice leaves the place of the largest half free."""
     inventory = Inventory(slices(tmp_path, SMALL.encode()))
-    got = allocate(inventory, classes(), node("n2"), [claim("blue", "c", "slice")], ())
+    got = allocate(inventory, classes(), node("n2"), [claim("blue", "c", "slice")], set())
     assert not isinstance(got, Unfit)
     assert got[0]["devices"]["results"][0]["device"] == "gpu-0-mig-1g5gb-6"
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from wharfinger.core.document import Json
 from wharfinger.core.errors import WharfingerError
 from wharfinger.gpu.allocation import Unfit, allocate
+from wharfinger.gpu.candidates import read
 from wharfinger.gpu.diagnosis import explain
 from wharfinger.gpu.inventory import DeviceId, Inventory, node_matches
 from wharfinger.gpu.isolation import forbidden
@@ -121,6 +122,7 @@ def _place(state: State, pod: Object, claims: Sequence[Object]) -> Placement | W
         return Waiting(f"namespace {pod['metadata']['namespace']} belongs to no tenant: it has no quota for devices")
     holders = _holders(state)
     barred = _barred(state, tenant, holders) if need else {}
+    problem = read(state.inventory.features, state.classes, need)
     reasons: dict[str, str] = {}
     fits: list[_Fit] = []
     refused: list[str] = []
@@ -131,7 +133,11 @@ def _place(state: State, pod: Object, claims: Sequence[Object]) -> Placement | W
         if why:
             reasons[name] = why
             continue
-        found = allocate(state.inventory, state.classes, node, need, holders, forbidden=barred) if need else []
+        found: list[dict[str, Json]] | Unfit = []
+        if need:
+            found = allocate(
+                state.inventory, state.classes, node, need, holders.keys(), forbidden=barred, problem=problem
+            )
         if isinstance(found, Unfit):
             unfit.append(node)
             reasons[name] = found.reason
@@ -151,7 +157,7 @@ def _place(state: State, pod: Object, claims: Sequence[Object]) -> Placement | W
         return Waiting(min(refused, key=len), _in_vain(pod, have))
     for node in unfit[:MAX_EXPLAINED]:
         name = node["metadata"]["name"]
-        reasons[name] = explain(state.inventory, state.classes, node, need, holders, barred) or reasons[name]
+        reasons[name] = explain(state.inventory, state.classes, node, need, holders.keys(), barred) or reasons[name]
     return Waiting(_told(state.nodes, reasons), _in_vain(pod, have))
 
 
