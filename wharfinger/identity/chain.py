@@ -44,6 +44,8 @@ def validate(
     `signers` may come in any order and may hold certificates that the path does not need.
     Raises `UntrustedIdentity` when there is no such path.
     """
+    for certificate in (leaf, *signers):
+        _check_readable(certificate)
     if not authorities:
         raise UntrustedIdentity("unknown_authority", "expected an authority that vouches, the bundle holds none")
     verifier = (
@@ -62,6 +64,17 @@ def validate(
         ) from error
     except ValueError as error:
         raise UntrustedIdentity("no_path", f"expected readable certificates: {excerpt(str(error))}") from error
+
+
+def _check_readable(certificate: x509.Certificate) -> None:
+    """Raise `UntrustedIdentity` unless each field can be read: `cryptography` reads most of them when asked for them."""
+    try:
+        _ = (certificate.subject, certificate.issuer, certificate.signature_hash_algorithm, certificate.extensions)
+        _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise UntrustedIdentity(
+            "certificate_unparseable", f"expected a readable certificate: {excerpt(str(error))}"
+        ) from error
 
 
 def _diagnosis(
