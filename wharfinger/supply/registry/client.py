@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from wharfinger.core.digests import check_sha256, parse_sha256, sha256
 from wharfinger.core.document import parse_json
@@ -81,7 +81,7 @@ class RegistryClient:
 
     def pull_manifest(self, repository: str, reference: str) -> Pulled:
         """Return the manifest that `reference`, a tag or a digest, names in `repository`."""
-        path = f"{_repository(repository)}/manifests/{quote(parse_reference(reference))}"
+        path = f"{_repository(repository)}/manifests/{parse_reference(reference)}"
         with self.channel.ask("GET", path, headers={"Accept": _ACCEPT}) as answer:
             data = self.channel.read(answer, LARGEST_MANIFEST)
             media_type = (answer.headers.get("Content-Type") or "").partition(";")[0].strip()
@@ -183,7 +183,7 @@ class RegistryClient:
     def push_manifest_bytes(self, repository: str, data: bytes, media_type: str, *, tag: str = "") -> str:
         """Push the bytes of a manifest as they are; return their digest."""
         digest = sha256(data)
-        path = f"{_repository(repository)}/manifests/{quote(parse_reference(tag or digest))}"
+        path = f"{_repository(repository)}/manifests/{parse_reference(tag or digest)}"
         with self.channel.ask("PUT", path, headers={"Content-Type": media_type}, body=data) as answer:
             self.channel.read(answer)
         return digest
@@ -252,9 +252,7 @@ class RegistryClient:
 
     def delete_manifest(self, repository: str, reference: str) -> None:
         """Delete a manifest by its digest, or a tag alone by its name."""
-        with self.channel.ask(
-            "DELETE", f"{_repository(repository)}/manifests/{quote(parse_reference(reference))}"
-        ) as answer:
+        with self.channel.ask("DELETE", f"{_repository(repository)}/manifests/{parse_reference(reference)}") as answer:
             self.channel.read(answer)
 
     def close(self) -> None:
