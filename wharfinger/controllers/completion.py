@@ -18,6 +18,8 @@ from wharfinger.kinds.condition import find, is_true
 Object = Mapping[str, Any]
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
 DEFAULT_BACKOFF_LIMIT: Final = 6
+DISRUPTED: Final = "Terminated"
+"""Reason of a pod that failed because its node ended: no failure of the job's."""
 FIRST_PAUSE: Final[Span] = 10 * SECOND
 LONGEST_PAUSE: Final[Span] = 6 * MINUTE
 _COUNTS: Final = ("active", "ready", "succeeded", "failed", "terminating")
@@ -45,7 +47,7 @@ def decide(job: Object, pods: Sequence[Object], now: Instant) -> Desired:
         return _after(job, finished, pods, now)
     active = [pod for pod in pods if podset.is_active(pod)]
     succeeded = [pod for pod in pods if _phase(pod) == "Succeeded"]
-    failed = [pod for pod in pods if _phase(pod) == "Failed"]
+    failed = [pod for pod in pods if _phase(pod) == "Failed" and (pod["status"].get("reason") != DISRUPTED)]
     leaving = [pod for pod in pods if pod["metadata"].get("deletionTimestamp") and not _phase(pod)]
     fresh: dict[str, Any] = {
         "active": len(active),

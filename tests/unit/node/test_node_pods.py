@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import DIGEST, Machine, machine, pod
+from machine import DIGEST, Machine, WatchedWorld, machine, pod
 
 pytestmark = pytest.mark.serial
 
@@ -279,3 +279,25 @@ def test_where_nothing_is_isolated_a_pod_runs_and_says_so(tmp_path: Path) -> Non
         word, left = here.log("bare").splitlines()
         assert word == "none"
         assert not os.path.exists(f"/proc/{left}")
+
+
+def test_pods_end_with_the_platform_and_go_on_with_it(tmp_path: Path) -> None:
+    """What the node's end cut off starts again at once with it; a pod that may not start again says why it failed."""
+    world = WatchedWorld()
+    guardian = os.pidfd_open(os.getpid())
+    first = Machine(tmp_path, world, guardian)
+    world.put(pod("stays", "sh", "-c", "exec sleep 600", restartPolicy="Always"))
+    world.put(pod("once", "sh", "-c", "exec sleep 600"))
+    world.wait(lambda: first.is_ready("stays") and first.is_ready("once"))
+    first.end()
+    assert first.phase("once") == "Failed"
+    status = world.must("pods", "n", "once")["status"]
+    assert status["reason"] == "Terminated"
+    assert condition_of(first, "once", "DisruptionTarget")["status"] == "True"
+    second = Machine(tmp_path, world, guardian)
+    try:
+        world.wait(lambda: second.is_ready("stays") and status_of(second, "stays")["restartCount"] == 1)
+        assert "CrashLoopBackOff" not in str(world.must("pods", "n", "stays"))
+    finally:
+        second.end()
+        os.close(guardian)

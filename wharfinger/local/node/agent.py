@@ -275,9 +275,10 @@ class Agent:
         folder = self._place.pods / pod["metadata"]["uid"]
         home = podworker.read_home(folder)
         taken = {worker.ip for worker in self._workers.values()}
-        if home is None or home[0] in taken:
-            home = (self._addresses.take(taken), sandbox.identity_base([w.base for w in self._workers.values()]))
-        return PodWorker(pod, folder, *home, self)
+        if home is not None and home[0] not in taken:
+            return PodWorker(pod, folder, home[0], home[1], self)
+        base = sandbox.identity_base([worker.base for worker in self._workers.values()])
+        return PodWorker(pod, folder, self._addresses.take(taken), base, self)
 
     def _forget_worker(self, worker: PodWorker) -> None:
         self._workers.pop(worker.uid, None)

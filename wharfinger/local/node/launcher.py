@@ -106,6 +106,7 @@ class Keeper:
         self._guardian = guardian
         self._log = log
         self._started = time.time_ns()
+        self._orphaned = False
         for number in PASSED_ON:
             signal.signal(number, lambda sent, _: self._send(sent))
         signal.signal(KILL_NOW, lambda *_: self.kill())
@@ -131,12 +132,15 @@ class Keeper:
                 self._answered(os.read(self._node, 16), to_child)
             if self._guardian in ready:
                 watched.discard(self._guardian)
+                self._orphaned = True
                 self.kill()
             if self._pidfd in ready and self._pidfd in watched:
                 watched.discard(self._pidfd)
                 status = self._reap()
         self._log.close()
-        note = {"attempt": self._plan["attempt"], "code": status, "finished": time.time_ns()}
+        note = {
+            "attempt": self._plan["attempt"], "code": status, "finished": time.time_ns(), "orphaned": self._orphaned,
+        }  # fmt: skip
         replace_file(f"{self._plan['folder']}/exit.json", json.dumps(note))
         return status
 

@@ -21,6 +21,8 @@ STEADY: Final[Span] = 10 * MINUTE
 """A run of this length ends a crash loop: the next pause is the first one again."""
 ISOLATION: Final = f"{GROUP}/Isolation"
 OUTPUT: Final = f"{GROUP}/Output"
+TERMINATED: Final = "Terminated"
+"""Why a pod failed whose containers were ended with the platform and may not start again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,8 @@ def _conditions(pod: Mapping[str, Any], known: Known, now_in: str, now: Instant)
         ("ContainersReady", ready, why, words),
         ("Ready", ready, why, words),
     )
+    if known.failure is not None and known.failure.reason == TERMINATED:
+        set_now = (*set_now, ("DisruptionTarget", True, "TerminationByKubelet", known.failure.message))
     if known.owes and (known.output or known.obstacle):
         stored = (OUTPUT, bool(known.output), "Stored" if known.output else "NotStored", known.output or known.obstacle)
         set_now = (*set_now, stored)
@@ -228,7 +232,7 @@ def _container(pod: Mapping[str, Any], state: ContainerState, *, waiting: str) -
         made["containerID"] = f"wharfinger://{uid}/{state.name}/{state.restarts}"
     if state.running and state.started is not None:
         made["state"] = {"running": {"startedAt": rfc3339(state.started)}}
-    elif state.past is not None and restarts_again(policy_of(pod), state.past.code) and state.streak:
+    elif state.past is not None and restarts_again(policy_of(pod), state.past.code) and state.streak > 0:
         pause = backoff(state.streak) // SECOND
         message = f"back-off {pause}s restarting failed container={state.name} pod={pod['metadata']['name']}"
         made["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}

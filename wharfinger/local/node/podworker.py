@@ -121,6 +121,8 @@ class PodWorker:
         self._pod = pod
         self._present = True
         self._leaving: Instant | None = None
+        self._left: Instant | None = None
+        """When the node began to end, this time or the last: what broke since was ended with it."""
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._running: dict[str, Container] = {}
@@ -151,6 +153,9 @@ class PodWorker:
 
     def leave(self, until: Instant) -> None:
         """End the containers, by force at `until`, since the node ends; the pod object stays."""
+        self._left = self._node.clock.now()
+        if self.folder.is_dir():
+            write_home(self.folder, self.ip, self.base, self._left)
         self._leaving = until
         self._wake.set()
 
@@ -365,12 +370,24 @@ class PodWorker:
         with self._lock:
             state = self._states[name]
             past = Past(how.code, state.started or how.at, how.at, reason, state.unhealthy or message)
-            self._states[name] = replace(
+            ended = replace(
                 state, past=past, ready=False, begun=False, stop_by=None, unhealthy="", reason="", message=""
             )
+            self._states[name] = self._cut_off(ended, how)
             self._running.pop(name, None)
         container.close()
         self._wake.set()
+
+    def _cut_off(self, state: ContainerState, how: Ended) -> ContainerState:
+        """Return the state of a container that has ended: if that was the platform's end, it is no crash of its own.
+
+        It starts again without a pause; where its pod does not allow that, the pod has failed for this reason.
+        """
+        if not how.orphaned and (how.code == 0 or self._left is None or how.at < self._left):
+            return state
+        if podstatus.policy_of(self._pod) == "Never" and self._failure is None:
+            self._failure = Failure(podstatus.TERMINATED, "the platform ended while the pod ran", how.at)
+        return replace(state, streak=-1)
 
     def _terminate(self, step: Step) -> None:
         prober = self._probers.get(step.container)
@@ -425,6 +442,8 @@ class PodWorker:
             for field in ("initContainerStatuses", "containerStatuses")
             for s in (self._pod.get("status") or {}).get(field) or ()
         }
+        home = read_home(self.folder)
+        self._left = home[2] if home is not None else None
         for name, spec in self._specs.items():
             folder = self._folder_of(name)
             running = containers.state_of(folder)
@@ -440,13 +459,15 @@ class PodWorker:
                 how = how or Ended(containers.LOST, self._node.clock.now(), known=False)
                 reason = "Completed" if how.code == 0 else "Error" if how.known else "ContainerStatusUnknown"
                 words = self._last_words(name, running.attempt, how)
-                self._states[name] = replace(state, past=Past(how.code, running.started, how.at, reason, words))
+                ended = replace(state, past=Past(how.code, running.started, how.at, reason, words))
+                self._states[name] = self._cut_off(ended, how)
                 self._node.groups.remove(self._group(name))
                 continue
             self._states[name] = state
             _log.info("adopted", extra={"fields": {"pod": f"{self.namespace}/{self.name}", "container": name}})
             self._node.introduce_again(self._pod, name, running)
             self._watch(name, container, self._adopted_plan(name, running))
+        self._left = None
 
     def _adopted_plan(self, name: str, running: Running) -> sandbox.Plan:
         """Return a plan that is enough to run probes in a container that runs already."""
@@ -523,17 +544,17 @@ class PodWorker:
         return f"{self.uid}_{container}"
 
 
-def write_home(folder: Path, ip: str, base: int) -> None:
-    """Remember a pod's address and users, for a node that is started again while the pod runs."""
+def write_home(folder: Path, ip: str, base: int, left: Instant | None = None) -> None:
+    """Remember a pod's address and users, and when the node left it, for a node that is started again."""
     path = folder / "pod.json"
-    path.with_suffix(".new").write_text(json.dumps({"ip": ip, "base": base}))
+    path.with_suffix(".new").write_text(json.dumps({"ip": ip, "base": base, "left": left}))
     path.with_suffix(".new").replace(path)
 
 
-def read_home(folder: Path) -> tuple[str, int] | None:
-    """Return the address and users of a pod that was here before."""
+def read_home(folder: Path) -> tuple[str, int, Instant | None] | None:
+    """Return address and users of a pod that was here before, and when its node left it."""
     try:
         told = json.loads((folder / "pod.json").read_bytes())
-        return str(told["ip"]), int(told["base"])
+        return str(told["ip"]), int(told["base"]), told.get("left")
     except (OSError, ValueError, KeyError, TypeError):
         return None
