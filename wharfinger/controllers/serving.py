@@ -212,17 +212,13 @@ def _premises(seen: Observed, pod: Object, claim: Object | None, policy_revision
         reserved = [r["uid"] for r in status.get("reservedFor", ())]
         holder = reserved[0] if reserved == [pod["metadata"]["uid"]] else ""
     digest = seen.model["spec"]["artifact"]["digest"]
-    artifacts = {digest: seen.trust}
-    content = seen.model.get("status", {}).get("contentDigest")
-    if content:
-        artifacts[content] = seen.trust
     summary = seen.model.get("status", {}).get("summary")
     return grant.Premises(
         workload=workload(seen),
         pod=pod["metadata"]["name"],
         pod_uid=pod["metadata"]["uid"],
         service=meta["name"],
-        artifact_verdicts=artifacts,
+        artifact_verdicts={digest: seen.trust},
         serve=access(seen.access_policies, question(seen, workload(seen), "serve"), seen.condition),
         calls={
             caller: access(seen.access_policies, question(seen, caller, "call"), seen.condition)

@@ -239,11 +239,8 @@ def _model(
     papers, bundles = _papers(parts, MODEL, trust)
     with _link("model"):
         model = _artifact(parts, MODEL, papers)
-        if model.digest not in grant["artifacts"]:
+        if grant["artifacts"] != [model.digest]:
             raise Malformed(f"the grant names {', '.join(grant['artifacts'])}, got {model.digest}")
-        others = set(grant["artifacts"]) - {model.digest, model.contents.digest}
-        if others:
-            raise Malformed(f"the grant names {', '.join(sorted(others))} too, which is not proven")
     datasets: dict[str, Papers] = {}
     for prefix in sorted({name.split("/", 1)[0] + "/" for name in parts if name.startswith(DATASET)}):
         found, _ = _papers(parts, prefix, trust)

@@ -41,13 +41,13 @@ def deny(served: Served, identity: str, verbs: tuple[str, ...] = ("serve", "pull
 
 
 def test_each_service_serves_under_a_grant_of_its_own(served: Served) -> None:
-    """Identity, both digests of its model, its slice and its caller are in the grant, and its decision replays."""
+    """Identity, the digest of its model, its slice and its caller are in the grant, and its decision replays."""
     assert ready(served, "assistant")[1] == "Serving"
     [grant] = served.grants("assistant")
     spec = grant["spec"]
     model = served.world.must("models", "research", "assistant-model")
     assert spec["workload"] == f"spiffe://{DOMAIN}/ns/research/sa/assistant"
-    assert set(spec["artifacts"]) == {model["spec"]["artifact"]["digest"], model["status"]["contentDigest"]}
+    assert spec["artifacts"] == [model["spec"]["artifact"]["digest"]]
     assert spec["callers"] == [ALICE]
     assert spec["claim"]["devices"][0]["uuid"] == "MIG-research-assistant-0"
     record, inputs = find_decision(served.evidence, spec["decision"])
