@@ -230,7 +230,7 @@ def _certificate(value: Json) -> x509.Certificate:
     data = decode_base64(_object(value, "certificate").get("rawBytes"), "certificate")
     try:
         return x509.load_der_x509_certificate(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise Malformed(f"certificate: expected DER: {excerpt(str(error))}") from error
 
 

@@ -170,7 +170,7 @@ def _certificate(value: Json) -> x509.Certificate:
     data = decode_base64(value.get("rawBytes") if isinstance(value, dict) else None, "trust root certificate")
     try:
         return x509.load_der_x509_certificate(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise Malformed(f"trust root: expected a certificate in DER: {excerpt(str(error))}") from error
 
 
