@@ -97,6 +97,8 @@ _SAMPLES: Final[dict[type, tuple[Json, ...]]] = {
 @lru_cache(maxsize=1024)
 def _accepted(types: tuple[str, ...], form: str) -> tuple[type, ...]:
     """Return the Python types of which some value has a type that the schema asks for, given its format."""
+    if not types and not form:
+        return tuple(_SAMPLES)
     node = Node(types, form)
     return tuple(
         kind

@@ -134,7 +134,7 @@ def _is_datetime(text: str) -> bool:
 
 
 _go_duration = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+)")
-_loose_duration = re.compile(r"[0-9]+\s*([A-Za-z\u00b5]+)", re.ASCII)
+_loose_duration = re2.compile("[0-9]+\\s*([A-Za-z\u00b5]+)")
 _UNITS: Final = frozenset({"ns", "us", "\u00b5s", "ms", "s", "m", "h", "hr", "d", "w", "wk"})
 _LONG_UNITS: Final = ("nano", "micro", "milli", "sec", "min", "hour", "day", "week")
 
@@ -194,7 +194,12 @@ def _is_card(text: str) -> bool:
     return sum(number - 9 if number > 9 else number for number in doubled) % 10 == 0
 
 
+_LONGEST_EMAIL: Final = 1024
+
+
 def _is_email(text: str) -> bool:
+    if len(text) > _LONGEST_EMAIL:
+        return False
     name, address = parseaddr(text)
     local, at, domain = address.rpartition("@")
     if not (at and local and domain) or any(char in address for char in " \t\r\n<>,"):

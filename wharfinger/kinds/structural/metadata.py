@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 from wharfinger.core import names
 from wharfinger.core.causes import child, forbidden, invalid, item, not_supported, required, too_long
 from wharfinger.core.document import Json
 from wharfinger.core.errors import FieldProblem
+from wharfinger.kinds.structural.findings import MOST
 
 LARGEST_ANNOTATIONS: Final = 256 * 1024
 """Bytes of all annotations' names and values."""
@@ -44,8 +46,8 @@ def problems_on_create(
         problems.append(required(child(path, "namespace")))
     else:
         problems += [invalid(child(path, "namespace"), namespace, text) for text in names.dns_label(namespace)]
-    problems += _always(metadata, path)
-    problems += _finalizer_problems(metadata.get("finalizers") or (), child(path, "finalizers"))
+    problems += islice(_always(metadata, path), MOST)
+    problems += islice(_finalizer_problems(metadata.get("finalizers") or (), child(path, "finalizers")), MOST)
     return problems
 
 
@@ -68,7 +70,7 @@ def problems_on_update(metadata: Json, old: Json, *, path: str = "metadata") -> 
         if new != (old.get(field) or None):
             shown = new if new is not None else "" if field in {"name", "namespace", "uid"} else None
             problems.append(invalid(child(path, field), shown, IMMUTABLE))
-    problems += _always(metadata, path)
+    problems += islice(_always(metadata, path), MOST)
     return problems
 
 

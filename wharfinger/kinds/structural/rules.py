@@ -16,6 +16,7 @@ from wharfinger.core.document import Json
 from wharfinger.core.errors import FieldProblem, Invalid, Malformed, TooLarge, WharfingerError
 from wharfinger.kinds.structural.correlation import Pair
 from wharfinger.kinds.structural.fieldpath import resolve
+from wharfinger.kinds.structural.findings import MOST
 from wharfinger.kinds.structural.node import Node
 
 BUDGET: Final = 300_000
@@ -72,7 +73,7 @@ class Walk:
 
     def over(self) -> bool:
         """Tell whether no further rule is to be asked."""
-        return self.left < 0
+        return self.left < 0 or len(self.problems) >= MOST
 
 
 Step: TypeAlias = Callable[[Json, Json, str, "Pair | None", "Pair | None", Walk], None]
@@ -201,7 +202,7 @@ def _ask_one(rule: Rule, node: Node, value: Json, old: Json, path: str, near: Pa
         walk.left -= 1
         walk.problems.append(invalid(path, kind, f"{error.message} evaluating rule: {shown}"))
         return
-    if walk.over():
+    if walk.left < 0:
         walk.problems.append(invalid(path, kind, _SPENT))
         return
     if result is True:

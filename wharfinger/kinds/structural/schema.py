@@ -5,6 +5,8 @@ Everything is compiled once, to closures: an object that is right costs one walk
 
 from __future__ import annotations
 
+from itertools import islice
+
 from wharfinger.core.causes import invalid
 from wharfinger.core.document import Json
 from wharfinger.core.errors import FieldProblem
@@ -13,7 +15,7 @@ from wharfinger.kinds.structural import embedded, formats
 from wharfinger.kinds.structural.constraints import compile_test
 from wharfinger.kinds.structural.correlation import Pair
 from wharfinger.kinds.structural.defaulting import compile_defaults, compile_nulls
-from wharfinger.kinds.structural.findings import causes_of
+from wharfinger.kinds.structural.findings import MOST, causes_of
 from wharfinger.kinds.structural.listtypes import compile_uniqueness
 from wharfinger.kinds.structural.node import Node, read
 from wharfinger.kinds.structural.objectmeta import compile_coercion
@@ -85,9 +87,9 @@ class Schema:
         """
         problems = self.mismatches(value, old)
         if self._embedded is not None:
-            problems += self._embedded(value, "")
+            problems += self._embedded(value, "")[:MOST]
         if self._repeats is not None:
-            repeats = list(self._repeats(value, ""))
+            repeats = list(islice(self._repeats(value, ""), MOST))
             if repeats and (old is None or not any(self._repeats(old, ""))):
                 problems += repeats
         return problems + self._broken_rules(value, old, problems)
@@ -107,7 +109,7 @@ class Schema:
             pair = Pair(value["status"], old.get("status"), status, root=True)
             problems += causes_of(find_update(pair).errors, "status")
         if self._repeats is not None:
-            repeats = list(self._repeats(value, ""))
+            repeats = list(islice(self._repeats(value, ""), MOST))
             if repeats and not any(self._repeats(old, "")):
                 problems += repeats
         return problems + self._broken_rules(value, old, problems)
