@@ -162,13 +162,19 @@ class Cargo:
 
     def seal(self) -> None:
         """Take the journal over from the pod, which has ended: nothing is added to it any more."""
-        if self.owner is None or not self.journal.is_dir():
+        if not self.journal.is_dir():
             return
         for here, _, leaves in os.walk(self.journal):
             for path in (Path(here), *(Path(here, leaf) for leaf in leaves)):
-                os.chown(path, os.geteuid(), os.getegid(), follow_symlinks=False)
-                if path.is_file() and not path.is_symlink():
-                    path.chmod(0o600)
+                if self.owner is not None:
+                    os.chown(path, os.geteuid(), os.getegid(), follow_symlinks=False)
+                if not path.is_symlink():
+                    path.chmod(0o700 if path.is_dir() else 0o600)
+
+    def unload(self) -> None:
+        """Remove what the pod, which has ended, read and left."""
+        for name in ("inputs", "output"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _make(self, place: Path) -> None:
         try:

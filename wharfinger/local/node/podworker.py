@@ -422,6 +422,8 @@ class PodWorker:
 
     def _release(self) -> None:
         self._cargo.seal()
+        if self._leaving is None:
+            self._cargo.unload()
         self._node.forget(self._pod)
         self._released = True
 
