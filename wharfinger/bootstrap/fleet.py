@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -141,6 +142,9 @@ def _hardware() -> Fleet:
 
 def _declared(folder: Path, nodes: Sequence[DeclaredNode]) -> Fleet:
     major, reason = _major(folder)
+    for left in set(folder.iterdir()) - {folder / name for name in ("fleet.yaml", *(node.name for node in nodes))}:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
     for node in nodes:
         declared.build(node, folder / node.name, major)
     silicon = Hardware({node.name: Place(folder / node.name / "root", folder / node.name) for node in nodes})

@@ -56,14 +56,31 @@ def build(node: DeclaredNode, folder: Path, major: int | None) -> None:
     With a `major` the device files are character devices, without they are plain files. Raises `HostUnfit`.
     """
     mark = msgspec.json.encode({"node": node, "major": major})
+    kept, root = folder / "node.json", folder / "root"
     try:
-        if (folder / "node.json").exists() and (folder / "node.json").read_bytes() == mark:
+        if not kept.exists() or kept.read_bytes() != mark:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif _is_whole(node, root, major):
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        _lay_out(node, folder / "root", major)
-        keep(folder / "node.json", mark)
+        # A restored backup has regular files alone: what the driver reads is laid out again.
+        shutil.rmtree(root, ignore_errors=True)
+        _lay_out(node, root, major)
+        keep(kept, mark)
     except OSError as error:
         raise HostUnfit(f"declared node {node.name}: {error.strerror or error}") from error
+
+
+def _is_whole(node: DeclaredNode, root: Path, major: int | None) -> bool:
+    """Say whether the tree of a node is there with its links and device files."""
+    devices = [*(f"nvidia{gpu.index}" for gpu in node.gpus), *(_CONTROL if node.gpus else ())]
+    return (
+        (root / "proc/driver/nvidia-caps/mig-minors").exists()
+        and all(
+            (root / "dev" / name).is_char_device() == (major is not None) and (root / "dev" / name).exists()
+            for name in devices
+        )
+        and all((root / "sys/bus/pci/devices" / gpu.pci_bus_id / "numa_node").exists() for gpu in node.gpus)
+    )
 
 
 def _lay_out(node: DeclaredNode, root: Path, major: int | None) -> None:
@@ -158,6 +175,10 @@ class Library:
             self._kept: list[_Instance] = (
                 msgspec.json.decode(kept.read_bytes(), type=list[_Instance]) if kept.exists() else []
             )
+            for held in self._kept:
+                self._expose(held, f"gi{held.id}/access")
+                for number in range(len(held.compute)):
+                    self._expose(held, f"gi{held.id}/ci{number}/access")
         except (OSError, msgspec.MsgspecError) as error:
             raise Corrupt(f"declared node {folder.name}: {error}") from error
 

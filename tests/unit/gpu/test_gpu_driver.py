@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import inspect
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pynvml
 import pytest
 
-from wharfinger.core.errors import Conflict, HostUnfit, NotFound
+from wharfinger.core.errors import Conflict, Corrupt, HostUnfit, NotFound
 from wharfinger.gpu import declared
 from wharfinger.gpu.declared import Library, build, free_major
 from wharfinger.gpu.fleet import parse
@@ -185,3 +186,21 @@ def test_a_node_that_is_declared_otherwise_is_laid_out_anew(tmp_path: Path) -> N
     (other,) = parse(FLEET.replace(b"A100-40GB", b"H100-80GB"))
     build(other, tmp_path / "n1", None)
     assert not (tmp_path / "n1/instances.json").exists()
+
+
+def test_a_restored_node_is_laid_out_again_with_its_slices(opened: Callable[[], Driver], tmp_path: Path) -> None:
+    """Of a backup, which has no links and no device files, the node comes back as it was."""
+    before = opened().prepare(SMALLEST)
+    devices = opened().devices()
+    shutil.rmtree(tmp_path / "n1/root/dev")
+    (tmp_path / "n1/root/sys/bus/pci/devices/0000:11:00.0").unlink()
+    assert opened().devices() == devices
+    assert opened().prepare(SMALLEST) == before
+
+
+def test_kept_slices_that_cannot_be_read_are_an_error(opened: Callable[[], Driver], tmp_path: Path) -> None:
+    """What a GPU holds is not guessed."""
+    opened()
+    (tmp_path / "n1/instances.json").write_text("[{]", encoding="utf-8")
+    with pytest.raises(Corrupt, match="declared node n1"):
+        opened()

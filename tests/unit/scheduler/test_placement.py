@@ -178,7 +178,8 @@ def test_a_claim_that_is_not_there_or_not_the_pods_is_named(small: list[Object])
     s = state(
         small, claim("a"), {**claim("d"), "metadata": {"name": "d", "namespace": "blue", "deletionTimestamp": "x"}}
     )
-    assert "its claim gpu is not made yet from template t" in waits(s, made_by_template(pod("blue", "p"), None)).message
+    early = waits(s, made_by_template(pod("blue", "p"), None))
+    assert (early.message, early.passing) == ("waits for the making of its claim gpu from template t", True)
     assert "there is no ResourceClaim x" in waits(s, made_by_template(pod("blue", "p"), "x")).message
     assert "a was not made for this pod" in waits(s, made_by_template(pod("blue", "p"), "a")).message
     assert "there is no ResourceClaim z" in waits(s, pod("blue", "p", "z")).message

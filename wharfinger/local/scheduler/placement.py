@@ -31,6 +31,8 @@ MAX_EXPLAINED: Final = 20
 MAX_RESERVED: Final = 256
 """Pods that may use one claim (resource.k8s.io/v1, ResourceClaimReservedForMaxSize)."""
 
+_NOT_MADE: Final = "waits for the making of its claim"
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -60,10 +62,15 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why a pod cannot be placed now, in words; `release` names claims that were allocated for it alone in vain."""
+    """Why a pod cannot be placed now, in words.
+
+    `release` names claims that were allocated for it alone in vain; `passing` says that what it waits for is being made
+    and no news to anybody.
+    """
 
     message: str
     release: tuple[str, ...] = ()
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def decide(state: State, pod: Object) -> Placement | Waiting:
     try:
         names, problem = _claims_of(state, pod)
         if problem:
-            return Waiting(problem)
+            return Waiting(problem, passing=problem.startswith(_NOT_MADE))
         namespace = pod["metadata"]["namespace"]
         claims = [state.claims[namespace, name] for name in names]
         return _place(state, pod, claims)
@@ -97,7 +104,7 @@ def _claims_of(state: State, pod: Object) -> tuple[list[str], str]:
             continue
         name = told.get(entry["name"]) if made else entry.get("resourceClaimName")
         if not name:
-            return [], f"its claim {entry['name']} is not made yet from template {made}"
+            return [], f"{_NOT_MADE} {entry['name']} from template {made}"
         claim = state.claims.get((meta["namespace"], name))
         if claim is None:
             return [], f"there is no ResourceClaim {name} in {meta['namespace']}"

@@ -172,7 +172,7 @@ class Scheduler:
         if waiting.release:
             self._queue.add(name)
             return
-        self._tell(pod, "Unschedulable", waiting.message)
+        self._tell(pod, "Unschedulable", waiting.message, quietly=waiting.passing)
 
     def _place(self, name: Name, pod: Object, placement: Placement) -> None:
         for claim in dict.fromkeys([*placement.allocations, *placement.reserve]):
@@ -224,8 +224,8 @@ class Scheduler:
         with self._lock:
             self._written[_name(claim)] = written
 
-    def _tell(self, pod: Object, reason: str, message: str) -> None:
-        """Write why a pod waits, when that is news."""
+    def _tell(self, pod: Object, reason: str, message: str, *, quietly: bool = False) -> None:
+        """Write why a pod waits, when that is news; with an event unless `quietly`."""
         meta, status = pod["metadata"], pod.get("status") or {}
         known = find(status.get("conditions"), "PodScheduled") or {}
         if (known.get("status"), known.get("reason"), known.get("message")) == ("False", reason, message[:32768]):
@@ -239,7 +239,8 @@ class Scheduler:
                 "pods", meta["namespace"], meta["name"], {"conditions": conditions},
                 version=meta.get("resourceVersion", ""),
             )  # fmt: skip
-            self._writer.event(pod, "FailedScheduling", message, warning=True)
+            if not quietly:
+                self._writer.event(pod, "FailedScheduling", message, warning=True)
 
     def _run(self) -> None:
         self._informers.synced()
