@@ -76,7 +76,10 @@ def type_of(node: Node) -> str:
 
 
 def view_of(node: Node, *, root: bool = False) -> View | None:
-    """Return what turns a value into what CEL sees of it; None where that is the value itself."""
+    """Return what turns a value into what CEL sees of it; None where that is always the value itself.
+
+    A value that CEL sees as it is comes back as the same object: most do, and a copy would cost more than the rule.
+    """
     kind = node.types[0] if len(node.types) == 1 else ""
     if kind == "number":
         return lambda value: float(value) if type(value) is int else value
@@ -84,30 +87,59 @@ def view_of(node: Node, *, root: bool = False) -> View | None:
         return lambda value: int(value) if type(value) is float else value
     if kind == "array" and node.items is not None:
         each = view_of(node.items)
-        return None if each is None else lambda value: [each(item) for item in value or ()]
+        return None if each is None else _list_view(each)
     if isinstance(node.additional, Node):
         one = view_of(node.additional)
-        return None if one is None else lambda value: {name: one(item) for name, item in (value or {}).items()}
+        return None if one is None else _map_view(one)
     return _object_view(node, root=root or node.embedded)
 
 
+def _list_view(each: View) -> View:
+    def see(value: Json) -> Json:
+        if type(value) is not list:
+            return value
+        seen = [each(item) for item in value]
+        return seen if any(new is not old for new, old in zip(seen, value, strict=True)) else value
+
+    return see
+
+
+def _map_view(one: View) -> View:
+    def see(value: Json) -> Json:
+        if type(value) is not dict:
+            return value
+        changed = {name: new for name, item in value.items() if (new := one(item)) is not item}
+        return {**value, **changed} if changed else value
+
+    return see
+
+
 def _object_view(node: Node, *, root: bool) -> View | None:
-    names = {name: celnames.escape(name) for name in node.properties}
-    views = {name: view for name, child in node.properties.items() if (view := view_of(child)) is not None}
-    if not views and not root and all(name == escaped for name, escaped in names.items()):
+    views = [(name, view) for name, child in node.properties.items() if (view := view_of(child)) is not None]
+    named = [(name, celnames.escape(name)) for name in node.properties]
+    renamed = [(name, escaped) for name, escaped in named if escaped != name]
+    if not views and not renamed and not root:
         return None
 
     def see(value: Json) -> Json:
         if type(value) is not dict:
             return value
-        seen: dict[str, Json] = {}
-        for name, child in value.items():
-            escaped = names[name] if name in names else celnames.escape(name)
-            if escaped is not None:
-                seen[escaped] = views[name](child) if name in views and child is not None else child
-        if root and isinstance(seen.get("metadata"), dict):
-            metadata = seen["metadata"]
-            seen["metadata"] = {name: metadata[name] for name in ("name", "generateName") if name in metadata}
+        changed = {
+            name: new
+            for name, view in views
+            if (child := value.get(name)) is not None and (new := view(child)) is not child
+        }
+        if root and isinstance(value.get("metadata"), dict):
+            metadata = value["metadata"]
+            changed["metadata"] = {name: metadata[name] for name in ("name", "generateName") if name in metadata}
+        seen = {**value, **changed} if changed else value
+        present = [pair for pair in renamed if pair[0] in value]
+        if present:
+            seen = dict(seen)
+            for name, escaped in present:
+                child = seen.pop(name)
+                if escaped is not None:
+                    seen[escaped] = child
         return seen
 
     return see
