@@ -103,7 +103,7 @@ def _fleet() -> Iterator[dict[str, Any]]:
         devices: list[dict[str, Any]] = []
         for gpu in range(4):
             uuid = f"GPU-{node}-{gpu}"
-            whole = {"uuid": {"string": uuid}, "productName": {"string": f"NVIDIA {product}"}}
+            whole = {"uuid": {"string": uuid}, "productName": {"string": f"NVIDIA {product}"}, "index": {"int": gpu}}
             devices.append({"name": f"gpu-{gpu}", "attributes": whole, "capacity": {"memory": {"value": memory}}})
             for profile in ("1g.10gb", "2g.20gb", "3g.40gb"):
                 attributes = {

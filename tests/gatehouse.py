@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Upstream:
         self.asked: list[dict[str, Any]] = []
         self.gate: asyncio.Event | None = None
         self.broken_after = 10**9
+        self.on_break: Callable[[], object] = lambda: None
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer like the OpenAI API."""
@@ -59,6 +61,7 @@ class Upstream:
         reply.start(200, [(b"content-type", b"text/event-stream")])
         for index, piece in enumerate(self.pieces):
             if index == self.broken_after:
+                self.on_break()
                 reply.abort()
                 return
             event = {
@@ -157,6 +160,16 @@ class Bench:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+    def settle(self) -> None:
+        """Wait until no request is under way and every account is stored."""
+
+        async def idle() -> None:
+            while self.gateway.tokens_in_flight() != {"red-ml/chat": 0}:
+                await asyncio.sleep(0.005)
+
+        asyncio.run_coroutine_threadsafe(idle(), self.loop).result()
+        self.journal.append({"kind": "mark"})
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         """Return what the journal holds."""

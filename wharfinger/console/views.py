@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from wharfinger.core.clock import MINUTE, Instant, parse_rfc3339, rfc3339
@@ -26,6 +26,19 @@ _ID = re.compile(r"\bspiffe://[a-z0-9._-]+/")
 PALETTE_SIZE = 8
 COMPUTE_SLICES = 7
 """Into how many compute slices a GPU that can be partitioned divides (NVIDIA MIG)."""
+
+
+def _by_a_part(record: Mapping[str, Any]) -> bool:
+    return "/wharfinger/" in str(record.get("who", ""))
+
+
+ONLY: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+    "": lambda _: True,
+    "allowed": lambda record: bool(record.get("allowed")),
+    "refused": lambda record: not record.get("allowed"),
+    "tenants": lambda record: not _by_a_part(record),
+}
+"""Which decisions a page may be narrowed to."""
 
 
 def overview(
@@ -96,7 +109,7 @@ def gpus(objects: Objects) -> dict[str, Any]:
         "command": "kubectl get resourceslices,resourceclaims -A",
         "tenants": [{"name": name, "colour": colour} for name, colour in colours.items()],
         "nodes": [
-            {"name": node, "gpus": [_gpu(gpu, devices) for gpu, devices in sorted(found.items())]}
+            {"name": node, "gpus": sorted((_gpu(u, devices) for u, devices in found.items()), key=lambda g: g["index"])}
             for node, found in sorted(nodes.items())
         ],
     }
@@ -149,14 +162,18 @@ def models(objects: Objects) -> dict[str, Any]:
 
 
 def decisions(records: Iterable[Mapping[str, Any]], only: str = "", limit: int = 200) -> dict[str, Any]:
-    """Return the newest `limit` decisions, newest first; `only` those that were `allowed` or `refused`."""
-    wanted = {"allowed": (True,), "refused": (False,)}.get(only, (True, False))
-    chosen = [record for record in records if bool(record.get("allowed")) in wanted]
-    newest = sorted(chosen, key=lambda r: str(r.get("at")), reverse=True)[:limit]
+    """Return the newest `limit` decisions, newest first.
+
+    `only` those that were `allowed` or `refused`, or those on `tenants`' people and workloads: what the platform's own
+    parts do all day is left out there.
+    """
+    wanted = ONLY.get(only, ONLY[""])
+    newest = sorted(filter(wanted, records), key=lambda r: str(r.get("at")), reverse=True)[:limit]
     return {
         "title": "Decisions",
         "command": "wharf get decisions",
-        "only": only if only in ("allowed", "refused") else "",
+        "only": only if only in ONLY else "",
+        "filters": list(ONLY),
         "decisions": [_decision(record) for record in newest],
     }
 
@@ -281,31 +298,28 @@ def _device(device: Object, holder: Mapping[str, str] | None, colours: Mapping[s
         "profile": str(attributes.get("profile", "")),
         "memory": str(capacity.get("memory", "")),
         "whole": not attributes.get("profile"),
+        "index": int(attributes.get("index", 0)),
         "tenant": holder["tenant"] if holder else "",
         "holder": holder["holder"] if holder else "",
         "colour": colours.get(holder["tenant"]) if holder else None,
-        "share": _share(str(attributes.get("profile", ""))),
+        "share": int(attributes.get("computeSlices", COMPUTE_SLICES)),
     }
 
 
-def _share(profile: str) -> int:
-    """Return the compute slices of a MIG profile such as 3g.40gb, all of a GPU's for anything else."""
-    slices, mark, _ = profile.partition("g.")
-    return int(slices) if mark and slices.isdigit() else COMPUTE_SLICES
-
-
 def _gpu(gpu: str, devices: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    whole = next((d for d in devices if d["whole"]), devices[0])
+    whole = next((d for d in devices if d["whole"]), None)
+    first = whole or devices[0]
     held = [d for d in devices if d["holder"]]
     return {
         "uuid": gpu,
-        "name": whole["name"],
-        "product": whole["product"],
-        "memory": whole["memory"],
+        "index": first["index"],
+        "name": whole["name"] if whole else f"gpu-{first['index']}",
+        "product": first["product"],
+        "memory": whole["memory"] if whole else "",
         "held": held,
         "free": not held,
         "left": max(0, COMPUTE_SLICES - sum(d["share"] for d in held)),
-        "layouts": len(devices) - 1,
+        "layouts": len(devices) - bool(whole),
     }
 
 

@@ -56,6 +56,8 @@ MAX_TRIES: Final = 3
 """How many replicas are asked for one request before it is told that none answers."""
 _SCANNED_APART: Final = 64 * 1024
 """Prompts of more characters are scanned in a thread, so that one long prompt does not hold up every stream."""
+_TOLD_LATE: Final = 10
+_TOLD_LATE_SECONDS: Final = 0.05
 _JSON: Final = (b"content-type", b"application/json")
 _log = logging.getLogger(__name__)
 
@@ -291,7 +293,7 @@ class Gateway:
         except WharfingerError as error:
             if not reply.started:
                 raise _Told(error, underway.decision.id) from error
-            _log.info("answer broke off", extra={"fields": {"decision": underway.decision.id, "error": str(error)}})
+            outcome = await self._broke_off(underway, error)
             reply.abort()
         finally:
             self._underway.discard(underway)
@@ -299,6 +301,18 @@ class Gateway:
             REQUESTS.labels(underway.service.id, outcome).inc()
             if not underway.settled:
                 self._settle(underway, outcome).add_done_callback(_tell_lost)
+
+    async def _broke_off(self, underway: _Underway, error: WharfingerError) -> str:
+        """Tell why an answer ended in its middle: a replica may know of a revocation before this gateway does."""
+        underway.task = None
+        for _ in range(_TOLD_LATE):
+            verdict = self._still(underway)
+            if not verdict.allowed:
+                await self._record(underway.service, verdict, underway.caller, "stream")
+                return "revoked"
+            await asyncio.sleep(_TOLD_LATE_SECONDS)
+        _log.info("answer broke off", extra={"fields": {"decision": underway.decision.id, "error": str(error)}})
+        return "broken"
 
     async def _exchange(self, request: Request, underway: _Underway, reply: Reply) -> None:
         avoid: frozenset[str] = frozenset()

@@ -64,7 +64,7 @@ class Shelf:
                             {"name": "gpu-0", "attributes": {"uuid": {"string": "GPU-0"}, "productName": {"string": "H100"}},
                              "capacity": {"memory": {"value": "80Gi"}}},
                             {"name": "gpu-0-1g", "attributes": {"uuid": {"string": "MIG-1"}, "parentUUID": {"string": "GPU-0"},
-                             "profile": {"string": "1g.10gb"}}},
+                             "profile": {"string": "1g.10gb"}, "computeSlices": {"int": 1}}},
                         ],
                     },
                 }

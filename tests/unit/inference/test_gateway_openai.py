@@ -143,6 +143,22 @@ def test_an_upstream_that_breaks_off_is_never_taken_for_whole(bench: Bench) -> N
         list(bench.client().chat.completions.create(model="chat", messages=SAY, stream=True))
 
 
+def test_a_replica_that_knows_of_a_revocation_first_is_believed(bench: Bench) -> None:
+    """When the replica breaks off and the grant turns out to be gone, the account says revoked, not broken."""
+    bench.upstream.broken_after = 1
+    bench.upstream.gate = asyncio.Event()
+    bench.upstream.pieces = ["First. ", "Never."]
+    bench.upstream.on_break = lambda: bench.loop.call_later(0.1, lambda: bench.set(revoked=True))
+    stream = iter(bench.client().chat.completions.create(model="chat", messages=SAY, stream=True))
+    assert next(stream).choices[0].delta.content == "First. "
+    bench.loop.call_soon_threadsafe(bench.upstream.gate.set)
+    with pytest.raises(openai.APIConnectionError):
+        list(stream)
+    bench.settle()
+    assert [account["outcome"] for account in bench.records("tokens")] == ["revoked"]
+    assert any(r["verb"] == "stream" and r["element"] == "revocation" for r in bench.records("decision"))
+
+
 def test_a_clients_cache_salt_is_replaced_by_the_tenants(bench: Bench) -> None:
     """A caller cannot choose whose prefix cache it hits."""
     bench.client().chat.completions.create(model="chat", messages=SAY, extra_body={"cache_salt": "mine"})
