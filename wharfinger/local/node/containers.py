@@ -215,12 +215,15 @@ def last_line(log: Path) -> str:
 
 
 def _launch(mode: str, plan: Plan | Mapping[str, Any], *rest: int) -> subprocess.Popen[bytes]:
+    document = plan.document() if isinstance(plan, Plan) else dict(plan)
+    where = str(document["folder"])
     reading, writing = os.pipe()
     output = subprocess.PIPE if mode == "enter" else subprocess.DEVNULL
     passed = [number for number in rest if number >= 0]
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(LAUNCHER), mode, str(reading), *map(str, passed)],
+            # The folder is for who looks at the machine's processes: it says whose each one is.
+            [sys.executable, "-I", "-S", str(LAUNCHER), mode, str(reading), *map(str, passed), where],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if mode == "enter" else output,
             pass_fds=[reading, *passed], env={}, cwd="/", start_new_session=True,
         )  # fmt: skip
@@ -230,7 +233,7 @@ def _launch(mode: str, plan: Plan | Mapping[str, Any], *rest: int) -> subprocess
     finally:
         os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
-        pipe.write(json.dumps(plan.document() if isinstance(plan, Plan) else dict(plan)).encode())
+        pipe.write(json.dumps(document).encode())
     return process
 
 
