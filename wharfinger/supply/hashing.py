@@ -8,6 +8,7 @@ Not protected against: somebody who may write the files and sets their times bac
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -171,6 +172,16 @@ def _is_followed(root: Path, path: str, serialization: Serialization, *, skip_li
     if not target.is_relative_to(root):
         raise Invalid(f"{excerpt(path)}: expected a symbolic link inside the artifact, it leads out of it")
     return True
+
+
+def _hash_seen(root: Path, path: str, seen: _State, serialization: Serialization) -> list[Entry]:
+    """Hash a file that was there a moment ago: one that is gone, or a link by now, has changed."""
+    try:
+        return _hash_file(root, path, seen, serialization)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise _changed(path) from error
+        raise
 
 
 def _hash_file(root: Path, path: str, seen: _State, serialization: Serialization) -> list[Entry]:
