@@ -109,7 +109,7 @@ def _hash(
             left_out = [*ignored, *(os.path.relpath(path.absolute(), top) for path in without)]
             files = dict(_walk(folder, serialization, left_out, skip_links=skip_links))
         with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="hash") as pool:
-            hashed = list(pool.map(lambda item: _hash_file(folder, item[0], item[1], serialization), files.items()))
+            hashed = list(pool.map(lambda item: _hash_seen(folder, item[0], item[1], serialization), files.items()))
         if not single:
             after = dict(_walk(folder, serialization, left_out, skip_links=skip_links))
             for path in sorted(set(files) | set(after)):
