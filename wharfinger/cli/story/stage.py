@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wharfinger.cluster.client import Client, Object, Resource
-from wharfinger.core.errors import NotFound, Unavailable, WharfingerError, excerpt
+from wharfinger.core.errors import NotFound, Unavailable, WharfingerError
 
 PATIENCE: Final = 120.0
 """Seconds that anything may take to become so."""
@@ -184,4 +184,4 @@ def condition_of(found: Mapping[str, Any], kind: str) -> tuple[str, str, str]:
 def short(text: str, most: int = 160) -> str:
     """Return `text` on one line, cut to `most` characters."""
     line = " ".join(text.split())
-    return line if len(line) <= most else excerpt(line, most).strip('"')
+    return line if len(line) <= most else f"{line[:most]}..."
