@@ -84,10 +84,11 @@ def parse_ask(data: bytes, path: str) -> Ask:
         isinstance(body.get("prompt"), list) and body["prompt"] and all(isinstance(p, str) for p in body["prompt"])
     ):
         raise Invalid("prompt: expected a string or a list of strings")
-    asked = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
+    bound = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
+    asked = DEFAULT_MAX_TOKENS if body.get(bound) is None else body[bound]
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
         raise Invalid("max_tokens: expected a positive number")
-    each = body.get("n") or 1
+    each = 1 if body.get("n") is None else body["n"]
     if not isinstance(each, int) or isinstance(each, bool) or not 1 <= each <= 16:
         raise Invalid("n: expected 1 to 16")
     prompts = body.get("prompt") if not chat else None
@@ -96,10 +97,9 @@ def parse_ask(data: bytes, path: str) -> Ask:
         raise Invalid(f"n: expected at most {MAX_CHOICES} answers over all prompts, got {choices}")
     for name in _STRIPPED:
         body.pop(name, None)
-    if body.get("max_completion_tokens"):
-        body.pop("max_tokens", None)
-    else:
-        body["max_tokens"] = asked
+    for name in ("max_tokens", "max_completion_tokens"):
+        body.pop(name, None)
+    body[bound] = asked
     options = body.get("stream_options")
     wants_usage = isinstance(options, dict) and options.get("include_usage") is True
     if stream:
