@@ -140,14 +140,19 @@ class Served:
                 if number >= wanted:
                     self.world.delete("pods", namespace, name)
                 elif self.world.get("pods", namespace, name) is None:
-                    self._pod(namespace, name, spec["template"])
+                    self.pod(namespace, name, spec["template"], meta)
 
-    def _pod(self, namespace: str, name: str, template: Any) -> None:
+    def pod(self, namespace: str, name: str, template: Any, owner: Any = None) -> None:
+        """Have a pod of a template that runs and holds a slice; without an `owner` somebody made it by hand."""
+        owners = (
+            [{"kind": "Deployment", "name": owner["name"], "uid": owner["uid"], "controller": True}] if owner else []
+        )
+        labels = template["metadata"]["labels"]
         pod = self.world.put(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": {"name": name, "namespace": namespace, "labels": template["metadata"]["labels"]},
+                "metadata": {"name": name, "namespace": namespace, "labels": labels, "ownerReferences": owners},
                 "spec": template["spec"],
                 "status": {
                     "phase": "Running",

@@ -23,6 +23,7 @@ With an empty name it returns `{"items": [...]}` of all objects there.
 SYSTEM_NAMESPACES = frozenset({"default", "wharfinger-system", "kube-system", "kube-public", "kube-node-lease"})
 _DEVICE_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "LD_PRELOAD"})
 _RESERVED = "wharfinger.io/"
+_OURS = ("WHARF_", "SPIFFE_")
 
 
 def admit(
@@ -72,12 +73,29 @@ def _in_a_tenant(namespace: str, plural: str, lookup: Lookup) -> None:
 
 
 def _reserved_names(new: Mapping[str, Json], old: Mapping[str, Json] | None) -> None:
-    for field in ("labels", "annotations"):
-        mine = new.get("metadata", {}).get(field) or {}
-        theirs = (old or {}).get("metadata", {}).get(field) or {}
-        for key in {*mine, *theirs}:
-            if key.startswith(_RESERVED) and mine.get(key) != theirs.get(key):
-                raise Denied(f"metadata.{field}: {key} is the control plane's to set")
+    """Refuse what only the control plane may say of an object, or of the objects that it will make of a template."""
+    for where, mine, theirs in (
+        ("metadata", new.get("metadata"), (old or {}).get("metadata")),
+        ("spec.template.metadata", _template_metadata(new), _template_metadata(old or {})),
+        ("spec.metadata", _inner_metadata(new), _inner_metadata(old or {})),
+    ):
+        for field in ("labels", "annotations"):
+            wanted, held = ((told or {}).get(field) or {} for told in (mine, theirs))
+            for key in sorted({*wanted, *held}):
+                if key.startswith(_RESERVED) and wanted.get(key) != held.get(key):
+                    raise Denied(f"{where}.{field}: {key} is the control plane's to set")
+
+
+def _template_metadata(o: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the metadata that a workload's pods get."""
+    template = (o.get("spec") or {}).get("template")
+    return (template.get("metadata") or {}) if isinstance(template, Mapping) else {}
+
+
+def _inner_metadata(o: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the metadata that a claim template's claims get."""
+    found = (o.get("spec") or {}).get("metadata")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _tenant(new: Mapping[str, Json], _who: str, lookup: Lookup) -> Iterator[FieldProblem]:
@@ -109,6 +127,8 @@ def _artifact(new: Mapping[str, Json], _who: str, _lookup: Lookup) -> Iterator[F
 
 
 def _pipeline_run(new: Mapping[str, Json], _who: str, _lookup: Lookup) -> Iterator[FieldProblem]:
+    for step in ("train", "evaluate"):
+        yield from _environment((new["spec"].get(step) or {}).get("env"), f"spec.{step}.env")
     code = new["spec"].get("code")
     namespace = new["metadata"].get("namespace", "")
     if code and not code["repository"].startswith(f"{namespace}/"):
@@ -121,6 +141,7 @@ def _pipeline_run(new: Mapping[str, Json], _who: str, _lookup: Lookup) -> Iterat
 
 def _inference_service(new: Mapping[str, Json], _who: str, lookup: Lookup) -> Iterator[FieldProblem]:
     spec = new["spec"]
+    yield from _environment((spec.get("runtime") or {}).get("env"), "spec.runtime.env")
     scaling = spec.get("scaling")
     if scaling and spec.get("replicas", 1) > scaling.get("maxReplicas", 1):
         yield FieldProblem(
@@ -130,6 +151,16 @@ def _inference_service(new: Mapping[str, Json], _who: str, lookup: Lookup) -> It
     profile = spec.get("gpuProfile")
     if profile and lookup("gpuprofiles", "", profile) is None:
         yield FieldProblem("spec.gpuProfile", f"no GPUProfile {excerpt(profile)}", "FieldValueNotFound")
+
+
+def _environment(variables: Any, where: str) -> Iterator[FieldProblem]:
+    """Yield the variables that are the platform's: they say what a pod was given, and may not say otherwise."""
+    for index, variable in enumerate(variables or ()):
+        name = str(variable.get("name", ""))
+        if name.startswith(_OURS) or name in _DEVICE_VARIABLES:
+            yield FieldProblem(
+                f"{where}[{index}].name", f"{excerpt(name)} is the platform's to set", "FieldValueForbidden"
+            )
 
 
 def _pod(new: Mapping[str, Json], who: str, _lookup: Lookup) -> Iterator[FieldProblem]:

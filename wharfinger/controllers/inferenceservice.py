@@ -98,6 +98,7 @@ class InferenceServiceReconciler:
                 pod
                 for pod in self._cache.list("pods", namespace)
                 if (pod["metadata"].get("labels") or {}).get(serving.SERVICE_LABEL) == label
+                and _of_deployment(pod, label)
             ],
             claims={c["metadata"]["name"]: c for c in self._cache.list("resourceclaims", namespace)},
             silicon=silicon(self._cache),
@@ -184,6 +185,12 @@ class InferenceServiceReconciler:
     def _of_label(self, o: Object) -> list[Key]:
         service = (o["metadata"].get("labels") or {}).get(serving.SERVICE_LABEL)
         return [Key(o["metadata"]["namespace"], service)] if service else []
+
+
+def _of_deployment(pod: Object, name: str) -> bool:
+    """Say whether the Deployment `name` made the pod: a label alone, which anyone may write, makes no replica."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return any(o.get("kind") == "Deployment" and o.get("name") == name and o.get("controller") for o in owners)
 
 
 def _policy(policy: Object) -> dict[str, Json]:

@@ -165,6 +165,16 @@ def test_a_replica_with_a_flipped_bit_says_so_in_the_services_status(served: Ser
     assert "DigestMismatch: model.safetensors" in ready(served, "assistant")[2]
 
 
+def test_a_pod_that_only_bears_the_label_is_no_replica(served: Served) -> None:
+    """A person's pod with the service's label and a claim of its own gets no grant and is no endpoint."""
+    template = served.world.must("deployments", "research", "assistant")["spec"]["template"]
+    served.pod("research", "impostor", template)
+    served.settle()
+    assert [g["spec"]["pod"] for g in served.grants("assistant")] == ["assistant-0"]
+    endpoints = served.world.must("inferenceservices", "research", "assistant")["status"]["endpoints"]
+    assert [e["pod"] for e in endpoints] == ["assistant-0"]
+
+
 def test_grants_go_with_the_service(served: Served) -> None:
     """Deleting the service deletes its deployment and its grants, and nobody else's."""
     served.world.delete("inferenceservices", "research", "assistant")
