@@ -2,14 +2,14 @@
 
 Synchronous, on `http.client`, one kept-alive connection per thread; cheap enough to import for the command line.
 `Status` answers become the error family, by their reason. A request that a broken kept-alive connection swallowed is
-sent again only when that is safe: reads always, writes when the connection broke before the answer began and the server
-cannot have seen the request whole.
+sent again only when that is safe: reads always, writes when the connection broke before the request was sent whole.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -297,17 +297,21 @@ class Client:
             headers["Content-Type"] = content_type
         for attempt in (1, 2):
             connection = getattr(self._local, "connection", None)
+            if connection is not None and _has_hung_up(connection):
+                self.close()
+                connection = None
             fresh = connection is None
             if connection is None:
                 connection = self._local.connection = self._connect(self._timeout)
+            is_sent = False
             try:
                 connection.request(method, path, body=body, headers=headers)
+                is_sent = True
                 answer = connection.getresponse()
                 return answer.status, answer.read(), answer.headers
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                stale = isinstance(error, http.client.RemoteDisconnected | BrokenPipeError | ConnectionResetError)
-                if fresh or attempt == 2 or not (stale or method == "GET"):
+                if fresh or attempt == 2 or not (method == "GET" or not is_sent):
                     raise Unavailable(
                         f"API server {self.endpoint.host}:{self.endpoint.port}: {error or type(error).__name__}"
                     ) from error
@@ -378,6 +382,15 @@ def _refusal(status: int, data: bytes, headers: http.client.HTTPMessage) -> Whar
     if not isinstance(told, dict) or told.get("kind") != "Status":
         told = {"message": f"HTTP status {status}: {excerpt(data[:200].decode('utf-8', 'replace'))}"}
     return error_of(told, status, retry)
+
+
+def _has_hung_up(connection: http.client.HTTPConnection) -> bool:
+    """Say whether a kept connection has something to read before anything was asked: its end, as a rule."""
+    if connection.sock is None:
+        return True
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _encode(body: object) -> bytes | None:

@@ -170,7 +170,7 @@ class Informer:
             held = self._objects.get(key)
             self._version = version or self._version
             if event.type == "DELETED":
-                if held is not None:
+                if held is not None and not _newer(_version(held), version):
                     del self._objects[key]
                     self._tell("DELETED", item)
                 return
