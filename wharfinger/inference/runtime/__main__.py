@@ -139,6 +139,7 @@ async def serve(told: Setting, source: SvidSource, informer: Informer, model: La
         Doorkeeper("runtime", journal, clock, ids),
         lambda: [g["spec"] for g in informer.list(told.namespace) if g["spec"].get("pod") == told.pod],
         clock,
+        gateway=SpiffeId.part(told.trust_domain, "gateway"),
         who=source.material().svid.id.text,
         what=told.digest,
         device=told.device,
@@ -154,7 +155,7 @@ async def serve(told: Setting, source: SvidSource, informer: Informer, model: La
         loop.call_soon_threadsafe(runtime.judge_again)
 
     informer.on_change(changed)
-    context = server_context(source, client_certs="required", expect=SpiffeId.part(told.trust_domain, "gateway"))
+    context = server_context(source, client_certs="required")
     front = Listener(runtime.handle, bind(told.host, told.port), context)
     await front.start()
     _log.info("serving", extra={"fields": {"model": told.model, "digest": told.digest, "port": told.port}})

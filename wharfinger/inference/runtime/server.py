@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from wharfinger.core.clock import SECOND, Clock
 from wharfinger.core.errors import Denied, Invalid, NotFound, Unavailable, WharfingerError
 from wharfinger.core.ids import Ids
+from wharfinger.identity.spiffeid import SpiffeId
 from wharfinger.inference.chat import Ask, error_object, parse_ask
 from wharfinger.inference.http1 import Reply, Request
 from wharfinger.inference.language import LanguageModel
@@ -28,8 +29,12 @@ _JSON: Final = (b"content-type", b"application/json")
 class Permits(Protocol):
     """Who may call; `door.RuntimeDoor` is one."""
 
-    async def permit(self, caller: str) -> Decision:
-        """Judge one caller; the decision is stored when it returns."""
+    async def permit(self, peer: SpiffeId | None, caller: str) -> Decision:
+        """Judge one call by `peer` in the name of `caller`; the decision is stored when it returns."""
+        ...
+
+    def heard(self, peer: SpiffeId | None, caller: str) -> Verdict:
+        """Judge who is at the other end of the connection."""
         ...
 
     def still(self, caller: str) -> Verdict:
@@ -89,6 +94,9 @@ class Runtime:
                 reply.send(503 if late else 200, [], (self.why_not if late else "ok").encode() + b"\n")
                 return
             if request.path == "/v1/models" and request.method == "GET":
+                verdict = self._door.heard(request.peer, "anybody")
+                if not verdict.allowed:
+                    raise Denied(verdict.reason)
                 shown = {"id": self._name, "object": "model", "created": 0, "owned_by": "wharfinger"}
                 reply.send(200, [_JSON], json.dumps({"object": "list", "data": [shown]}).encode())
                 return
@@ -103,9 +111,7 @@ class Runtime:
 
     async def _complete(self, request: Request, reply: Reply) -> None:
         caller = request.headers.get(b"x-wharf-caller", b"").decode("ascii", "replace")
-        if not caller:
-            raise Denied("the request names no caller: it did not come through the gateway")
-        decision = await self._door.permit(caller)
+        decision = await self._door.permit(request.peer, caller)
         if not decision.verdict.allowed:
             raise Denied(decision.verdict.reason)
         if self._model is None:
