@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from shared_material import rows
 
 from wharfinger.core.errors import Invalid
+from wharfinger.gpu.candidates import read
+from wharfinger.gpu.inventory import Features
 from wharfinger.policy.cel import DEVICE, Unevaluable, device_variables
 
 LEFT_OUT = {
@@ -58,3 +61,19 @@ def test_selectors_match_as_upstream_says() -> None:
             assert got is not True, "what is left out is never a yes"
     assert not wrong, wrong
     assert seen == left, "a case that passes by now must leave the table"
+
+
+def test_derived_attributes_are_refused() -> None:
+    """All 40 outside cases of attributes that a claim computes are left out: a claim that has one is refused."""
+    count = 0
+    for row in rows("dra/derived_attributes.jsonl"):
+        derived = [{"name": "example.com/derived", "expression": row["expression"]}]
+        exactly = {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1, "derivedAttributes": derived}
+        claim = {
+            "metadata": {"name": row["name"], "namespace": "blue"},
+            "spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}},
+        }
+        with pytest.raises(Invalid, match="derivedAttributes is not offered"):
+            read(Features(), {"gpu": {"metadata": {"name": "gpu"}, "spec": {}}}, [claim])
+        count += 1
+    assert count == 40

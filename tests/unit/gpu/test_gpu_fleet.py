@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from quay import SMALL
 
@@ -83,3 +86,11 @@ def test_what_is_no_fleet_file_is_a_clear_error(data: bytes) -> None:
     """Any bytes give a fleet or an error of the family."""
     with pytest.raises((Malformed, Invalid)):
         parse(data)
+
+
+def test_the_fleet_file_of_the_documents_is_one() -> None:
+    """The example that people copy can be read."""
+    page = (Path(__file__).resolve().parents[3] / "docs/concepts/devices.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (node,) = parse(example.encode())
+    assert [gpu.mig for gpu in node.gpus] == [False, False, False, True]
