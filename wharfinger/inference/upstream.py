@@ -143,7 +143,7 @@ class Answer(asyncio.Protocol):
 
 
 class Pool:
-    """Idle connections by endpoint."""
+    """Idle connections by endpoint; a host that begins with a slash is the path of a Unix socket."""
 
     def __init__(self) -> None:
         self._idle: dict[_Key, list[Answer]] = defaultdict(list)
@@ -197,9 +197,12 @@ class Pool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                _, answer = await loop.create_connection(
-                    Answer, host, port, ssl=context, server_hostname=host if context else None
-                )
+                if host.startswith("/"):
+                    _, answer = await loop.create_unix_connection(Answer, host, ssl=context)
+                else:
+                    _, answer = await loop.create_connection(
+                        Answer, host, port, ssl=context, server_hostname=host if context else None
+                    )
         except (OSError, TimeoutError) as error:
             raise Unavailable(f"the model's server at {host}:{port} cannot be reached: {error}") from error
         return answer

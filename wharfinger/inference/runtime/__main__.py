@@ -6,6 +6,9 @@ where it is, `WHARF_DEVICES` the UUIDs of its silicon, `WHARF_TRUST_DOMAIN` whos
 where its decisions go, `SPIFFE_ENDPOINT_SOCKET` where its identity comes from. `WHARF_PACE` is a pause after each
 token, in seconds.
 
+With a command behind `--` it serves through that server instead of itself (`runtime.fronted`), for example
+`python -m wharfinger.inference.runtime -- vllm serve {model} --served-model-name {name} --uds {socket}`.
+
 It listens once the model is loaded: a port that answers is a replica that is ready. What keeps it from that goes to the
 termination log and to stderr, by the error's code, and the process ends.
 """
@@ -19,10 +22,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import uvloop
@@ -41,17 +44,20 @@ from wharfinger.identity.workloadsource import WorkloadSource
 from wharfinger.inference.language import LanguageModel
 from wharfinger.inference.listener import Listener, bind
 from wharfinger.inference.runtime.door import RuntimeDoor
+from wharfinger.inference.runtime.fronted import Server, place, private_folder
 from wharfinger.inference.runtime.loading import pull
 from wharfinger.inference.runtime.server import Runtime
 from wharfinger.kinds.grant import KIND as GRANT
 from wharfinger.policy.doorkeeper import Doorkeeper
 from wharfinger.policy.journal import Journal
+from wharfinger.supply.artifact import pull_folder
 from wharfinger.supply.registry.client import RegistryClient
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 """Where a container's last words go (Kubernetes' default terminationMessagePath)."""
 PATIENCE: Final = 60
 """How often, a second apart, the registry is asked for a model that it does not hand out yet."""
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -105,14 +111,14 @@ def _address(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def load(told: Setting, source: SvidSource) -> LanguageModel:
-    """Return the model, verified; asks again while the registry is away or does not know of the grant yet."""
+def load(told: Setting, source: SvidSource, take: Callable[[RegistryClient], _T]) -> _T:
+    """Return what `take` makes of the registry; asks again while that is away or does not know of the grant yet."""
     expect = SpiffeId.part(told.trust_domain, "registry")
     client = RegistryClient(*told.registry, source, expect=expect)
     try:
         for attempt in range(1, PATIENCE + 1):
             try:
-                return pull(client, told.repository, told.digest)
+                return take(client)
             except (Denied, Unavailable) as error:
                 if attempt == PATIENCE:
                     raise
@@ -123,6 +129,12 @@ def load(told: Setting, source: SvidSource) -> LanguageModel:
     raise Unavailable("the registry was not asked")
 
 
+def _files(told: Setting, client: RegistryClient) -> Path:
+    folder = private_folder()
+    pull_folder(client, told.repository, told.digest, folder)
+    return folder
+
+
 def grants(told: Setting, source: SvidSource) -> Informer:
     """Return what keeps the grants of the namespace current."""
     context = client_context(source, expect=SpiffeId.part(told.trust_domain, "api"))
@@ -131,8 +143,10 @@ def grants(told: Setting, source: SvidSource) -> Informer:
     return Informer(client, resource, told.namespace)
 
 
-async def serve(told: Setting, source: SvidSource, informer: Informer, model: LanguageModel) -> None:
-    """Serve until SIGTERM."""
+async def serve(
+    told: Setting, source: SvidSource, informer: Informer, model: LanguageModel | None, server: Server | None
+) -> None:
+    """Serve until SIGTERM. Raises `Unavailable` when another server that does the work ends."""
     clock, ids = SystemClock(), SystemIds()
     journal = Journal(told.journal)
     door = RuntimeDoor(
@@ -145,7 +159,11 @@ async def serve(told: Setting, source: SvidSource, informer: Informer, model: La
         device=told.device,
     )
     runtime = Runtime(told.model, door, clock, ids, pace=told.pace)
-    runtime.load(model)
+    if model is not None:
+        runtime.load(model)
+    if server is not None:
+        await server.ready()
+        runtime.front(server.answer)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,6 +181,8 @@ async def serve(told: Setting, source: SvidSource, informer: Informer, model: La
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), 1.0)
         runtime.judge_again()
+        if server is not None and server.ended:
+            raise Unavailable(server.ended)
     await front.stop()
     informer.stop()
     journal.close()
@@ -176,28 +196,36 @@ def last_words(error: WharfingerError) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run; return the exit status."""
     logs.to_stderr("runtime")
+    words = list(arguments[1:]) if arguments[:1] == ["--"] else []
+    server: Server | None = None
     try:
         told = setting(os.environ)
         source = WorkloadSource.of_environment(os.environ)
         source.material()
         informer = grants(told, source)
         informer.start()
-        model = load(told, source)
+        model = None if words else load(told, source, lambda client: pull(client, told.repository, told.digest))
+        if words:
+            files = load(told, source, lambda client: _files(told, client))
+            server = Server(place(files, told.model, private_folder(), told.host), words, os.environ)
         if not informer.synced(30.0):
             raise Unavailable("the API server does not tell the grants of this namespace")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(told, source, informer, model))
+            runner.run(serve(told, source, informer, model, server))
     except WharfingerError as error:
         last_words(error)
         return error.exit_code
     except MemoryError:
         last_words(HostUnfit("the model does not fit into memory"))
         return 2
+    finally:
+        if server is not None:
+            server.stop()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

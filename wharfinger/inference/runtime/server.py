@@ -1,4 +1,4 @@
-"""The runtime's OpenAI API: what the gateway passes on, answered by the small language model.
+"""The runtime's OpenAI API: what the gateway passes on, answered by the small language model or by another server.
 
 The connection is the gateway's alone (mutual TLS), and the gateway's word is not enough: the caller that it names is
 judged by the same grant once more, and the decision is on disk before the first token. An answer under way whose grant
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from wharfinger.core.clock import SECOND, Clock
 from wharfinger.core.errors import Denied, Invalid, NotFound, Unavailable, WharfingerError
@@ -23,6 +23,7 @@ from wharfinger.inference.http1 import Reply, Request
 from wharfinger.inference.language import LanguageModel
 from wharfinger.policy.decision import Decision, Verdict
 
+_Answer: TypeAlias = Callable[[Ask, Request, Reply], Awaitable[None]]
 _JSON: Final = (b"content-type", b"application/json")
 
 
@@ -65,17 +66,30 @@ class Runtime:
         self._clock = clock
         self._ids = ids
         self._pace = pace
-        self._model: LanguageModel | None = None
+        self._answer: _Answer | None = None
         self.why_not = "the model is not loaded yet"
 
     def load(self, model: LanguageModel) -> None:
         """Serve this model from now on."""
-        self._model = model
+
+        async def speak(ask: Ask, _request: Request, reply: Reply) -> None:
+            await self._speak(model, ask, reply)
+
+        self._answer = speak
+        self.why_not = ""
+
+    def front(self, pass_on: Callable[[Request, Reply], Awaitable[None]]) -> None:
+        """Pass what is let through on to another server from now on."""
+
+        async def passed(_ask: Ask, request: Request, reply: Reply) -> None:
+            await pass_on(request, reply)
+
+        self._answer = passed
         self.why_not = ""
 
     def refuse(self, why_not: str) -> None:
         """Serve nothing, for this reason."""
-        self._model = None
+        self._answer = None
         self.why_not = why_not
 
     def judge_again(self) -> None:
@@ -114,17 +128,15 @@ class Runtime:
         decision = await self._door.permit(request.peer, caller)
         if not decision.verdict.allowed:
             raise Denied(decision.verdict.reason)
-        if self._model is None:
+        if self._answer is None:
             raise Unavailable(self.why_not)
         ask = parse_ask(request.body, request.path)
-        if ask.choices != 1:
-            raise Invalid("n: this runtime gives one choice")
         task = asyncio.current_task()
         assert task is not None
         underway = _Underway(caller, task)
         self._underway.add(underway)
         try:
-            await self._answer(self._model, ask, reply)
+            await self._answer(ask, request, reply)
         except asyncio.CancelledError:
             if underway.cut is None:
                 raise
@@ -134,7 +146,9 @@ class Runtime:
         finally:
             self._underway.discard(underway)
 
-    async def _answer(self, model: LanguageModel, ask: Ask, reply: Reply) -> None:
+    async def _speak(self, model: LanguageModel, ask: Ask, reply: Reply) -> None:
+        if ask.choices != 1:
+            raise Invalid("n: this runtime gives one choice")
         prompt = "\n".join(ask.texts())
         pieces = self._pieces(model, ask, prompt)
         head = {
