@@ -160,7 +160,7 @@ def runtime(stage: Stage) -> dict[str, Any]:
     return {
         "type": "Command",
         "command": ["python", "-m", "wharfinger.cli.story.hostile"],
-        "env": [{"name": MODELS, "value": tried}, {"name": "WHARF_PACE", "value": "0.01"}],
+        "env": [{"name": MODELS, "value": tried}, {"name": "RUNTIME_PACE", "value": "0.01"}],
     }
 
 

@@ -3,8 +3,8 @@
 Its environment: `WHARF_MODEL_REPOSITORY`, `WHARF_MODEL_DIGEST` and `WHARF_MODEL_NAME` say what to serve, `WHARF_API`
 and `WHARF_REGISTRY` where the platform is, `WHARF_NAMESPACE`, `WHARF_POD`, `WHARF_POD_IP` and `WHARF_PORT` who and
 where it is, `WHARF_DEVICES` the UUIDs of its silicon, `WHARF_TRUST_DOMAIN` whose parts it believes, `WHARF_JOURNAL`
-where its decisions go, `SPIFFE_ENDPOINT_SOCKET` where its identity comes from. `WHARF_PACE` is a pause after each
-token, in seconds.
+where its decisions go, `SPIFFE_ENDPOINT_SOCKET` where its identity comes from. `RUNTIME_PACE`, a user's to set, is a
+pause after each token, in seconds.
 
 With a command behind `--` it serves through that server instead of itself (`runtime.fronted`), for example
 `python -m wharfinger.inference.runtime -- vllm serve {model} --served-model-name {name} --uds {socket}`.
@@ -96,12 +96,12 @@ def setting(environment: Mapping[str, str]) -> Setting:
             trust_domain=TrustDomain.of(environment["WHARF_TRUST_DOMAIN"]),
             device=environment.get("WHARF_DEVICES", "").partition(",")[0] or None,
             journal=Path(environment["WHARF_JOURNAL"]),
-            pace=float(environment.get("WHARF_PACE") or 0),
+            pace=float(environment.get("RUNTIME_PACE") or 0),
         )
     except KeyError as error:
         raise Invalid(f"expected {error.args[0]} in the environment, got nothing") from error
     except ValueError as error:
-        raise Invalid(f"expected a number in WHARF_PORT and WHARF_PACE: {error}") from error
+        raise Invalid(f"expected a number in WHARF_PORT and RUNTIME_PACE: {error}") from error
 
 
 def _address(url: str) -> tuple[str, int]:
