@@ -24,6 +24,8 @@ SYSTEM_NAMESPACES = frozenset({"default", "wharfinger-system", "kube-system", "k
 _DEVICE_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "LD_PRELOAD"})
 _RESERVED = "wharfinger.io/"
 _OURS = ("WHARF_", "SPIFFE_")
+_TUNABLE = frozenset({"WHARF_PACE"})
+"""What of ours a user may set: how the built-in runtime behaves, not what it is given."""
 
 
 def admit(
@@ -157,7 +159,7 @@ def _environment(variables: Any, where: str) -> Iterator[FieldProblem]:
     """Yield the variables that are the platform's: they say what a pod was given, and may not say otherwise."""
     for index, variable in enumerate(variables or ()):
         name = str(variable.get("name", ""))
-        if name.startswith(_OURS) or name in _DEVICE_VARIABLES:
+        if (name.startswith(_OURS) and name not in _TUNABLE) or name in _DEVICE_VARIABLES:
             yield FieldProblem(
                 f"{where}[{index}].name", f"{excerpt(name)} is the platform's to set", "FieldValueForbidden"
             )
