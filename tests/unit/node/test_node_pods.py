@@ -282,13 +282,18 @@ def test_where_nothing_is_isolated_a_pod_runs_and_says_so(tmp_path: Path) -> Non
 
 
 def test_pods_end_with_the_platform_and_go_on_with_it(tmp_path: Path) -> None:
-    """What the node's end cut off starts again at once with it; a pod that may not start again says why it failed."""
+    """What the node's end cut off starts again at once with it, a step from its beginning; what may not, says why."""
     world = WatchedWorld()
     guardian = os.pidfd_open(os.getpid())
     first = Machine(tmp_path, world, guardian)
     world.put(pod("stays", "sh", "-c", "exec sleep 600", restartPolicy="Always"))
     world.put(pod("once", "sh", "-c", "exec sleep 600"))
-    world.wait(lambda: first.is_ready("stays") and first.is_ready("once"))
+    step = "test -e /s/twice && echo whole > $WHARF_OUTPUT/model && exit 0; touch /s/twice $WHARF_OUTPUT/part; exec sleep 600"
+    begun = {"exec": {"command": ["test", "-e", "/s/twice"]}, "periodSeconds": 1}
+    scratch = {"volumeMounts": [{"name": "s", "mountPath": "/s"}], "readinessProbe": begun}
+    more = {"container": scratch, "volumes": [{"name": "s", "emptyDir": {}}]}
+    world.put(pod("step", "sh", "-c", step, annotations={"wharfinger.io/output": "true"}, **more))
+    world.wait(lambda: all(first.is_ready(name) for name in ("stays", "once", "step")))
     first.end()
     assert first.phase("once") == "Failed"
     status = world.must("pods", "n", "once")["status"]
@@ -298,6 +303,26 @@ def test_pods_end_with_the_platform_and_go_on_with_it(tmp_path: Path) -> None:
     try:
         world.wait(lambda: second.is_ready("stays") and status_of(second, "stays")["restartCount"] == 1)
         assert "CrashLoopBackOff" not in str(world.must("pods", "n", "stays"))
+        assert second.ends("step") == "Succeeded"
+        assert second.shelf.stored == {"n/steps-step": {"model": b"whole\n"}}
+    finally:
+        second.end()
+        os.close(guardian)
+
+
+def test_a_command_that_never_ran_is_no_failure(tmp_path: Path) -> None:
+    """A container that was built while the issuer was away, and whose node then ended, counts as never started."""
+    world = WatchedWorld()
+    guardian = os.pidfd_open(os.getpid())
+    first = Machine(tmp_path, world, guardian)
+    first.issuer.away = True
+    world.put(pod("early", "sh", "-c", "echo ran"))
+    world.wait(lambda: "issuer is away" in json.dumps(world.must("pods", "n", "early").get("status")))
+    first.end()
+    second = Machine(tmp_path, world, guardian)
+    try:
+        assert second.ends("early") == "Succeeded"
+        assert (second.log("early"), status_of(second, "early")["restartCount"]) == ("ran", 0)
     finally:
         second.end()
         os.close(guardian)

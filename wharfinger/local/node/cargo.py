@@ -140,6 +140,15 @@ class Cargo:
             made["WHARF_JOURNAL"] = JOURNAL_FOLDER if isolated else str(self.journal)
         return made
 
+    def begin(self, pod: Object) -> None:
+        """Empty the folder of the output before the step runs: what a run that was cut off left is none of it.
+
+        Raises `HostUnfit`.
+        """
+        if gives_output(pod):
+            shutil.rmtree(self.folder / "output", ignore_errors=True)
+            self._make(self.folder / "output")
+
     def deliver(self, pod: Object, artifacts: Artifacts) -> str:
         """Store what the pod left; return the artifact's digest.
 

@@ -36,13 +36,16 @@ _PATIENCE: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a container ended. `known` is False when nobody was left to tell, `orphaned` says that it was ended because
-    the platform had ended.
+    """How a container ended.
+
+    `known` is False when nobody was left to tell, `begun` when its command never ran; `orphaned` says that it was ended
+    because the platform had ended.
     """
 
     code: int
     at: Instant
     known: bool = True
+    begun: bool = True
     orphaned: bool = False
 
 
@@ -200,7 +203,8 @@ def exit_of(folder: Path, attempt: int) -> Ended | None:
     told = _document(folder / "exit.json")
     if told is None or told.get("attempt") != attempt:
         return None
-    return Ended(int(told["code"]), int(told["finished"]), orphaned=bool(told.get("orphaned")))
+    begun = told.get("begun") is not False
+    return Ended(int(told["code"]), int(told["finished"]), begun=begun, orphaned=bool(told.get("orphaned")))
 
 
 def last_line(log: Path) -> str:

@@ -106,7 +106,7 @@ class Keeper:
         self._guardian = guardian
         self._log = log
         self._started = time.time_ns()
-        self._orphaned = False
+        self._orphaned = self._begun = False
         for number in PASSED_ON:
             signal.signal(number, lambda sent, _: self._send(sent))
         signal.signal(KILL_NOW, lambda *_: self.kill())
@@ -139,7 +139,8 @@ class Keeper:
                 status = self._reap()
         self._log.close()
         note = {
-            "attempt": self._plan["attempt"], "code": status, "finished": time.time_ns(), "orphaned": self._orphaned,
+            "attempt": self._plan["attempt"], "code": status, "finished": time.time_ns(),
+            "begun": self._begun, "orphaned": self._orphaned,
         }  # fmt: skip
         replace_file(f"{self._plan['folder']}/exit.json", json.dumps(note))
         return status
@@ -172,6 +173,7 @@ class Keeper:
         if answer != b"go":
             self.kill()
             return
+        self._begun = True
         with contextlib.suppress(BrokenPipeError):
             os.write(to_child, b"g")
         os.close(to_child)

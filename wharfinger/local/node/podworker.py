@@ -294,6 +294,8 @@ class PodWorker:
         folder, group = self._folder_of(name), self._group(name)
         attempt = state.restarts + (1 if state.past is not None else 0)
         self._make_folder(folder, attempt)
+        if not self._running:
+            self._cargo.begin(self._pod)
         told = self._environment(name, spec)
         self._node.groups.create(group, limits_of(spec))
         self._node.admit(self.uid, group)
@@ -381,10 +383,13 @@ class PodWorker:
     def _cut_off(self, state: ContainerState, how: Ended) -> ContainerState:
         """Return the state of a container that has ended: if that was the platform's end, it is no crash of its own.
 
-        It starts again without a pause; where its pod does not allow that, the pod has failed for this reason.
+        It starts again without a pause, a pipeline step from its beginning; where its pod does not allow that, the pod
+        has failed for this reason.
         """
         if not how.orphaned and (how.code == 0 or self._left is None or how.at < self._left):
             return state
+        if cargos.gives_output(self._pod):
+            return replace(state, started=None, past=None, last=state.past, restarts=state.restarts + 1, streak=0)
         if podstatus.policy_of(self._pod) == "Never" and self._failure is None:
             self._failure = Failure(podstatus.TERMINATED, "the platform ended while the pod ran", how.at)
         return replace(state, streak=-1)
@@ -458,12 +463,14 @@ class PodWorker:
             container = containers.adopt(folder)
             if container is None:
                 how = containers.exit_of(folder, running.attempt)
+                self._node.groups.remove(self._group(name))
                 how = how or Ended(containers.LOST, self._node.clock.now(), known=False)
+                if not how.begun:
+                    continue
                 reason = "Completed" if how.code == 0 else "Error" if how.known else "ContainerStatusUnknown"
                 words = self._last_words(name, running.attempt, how)
                 ended = replace(state, past=Past(how.code, running.started, how.at, reason, words))
                 self._states[name] = self._cut_off(ended, how)
-                self._node.groups.remove(self._group(name))
                 continue
             self._states[name] = state
             _log.info("adopted", extra={"fields": {"pod": f"{self.namespace}/{self.name}", "container": name}})
