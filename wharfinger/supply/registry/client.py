@@ -41,6 +41,8 @@ from wharfinger.supply.registry.oci import (
 Progress = Callable[[int], None]
 """Told the number of bytes just moved."""
 MOST_PAGES: Final = 1000
+AT_ONCE: Final = 1024 * 1024
+"""Bytes of a blob that is pushed in one request."""
 LARGEST_IN_MEMORY: Final = 64 * 1024 * 1024
 """Bytes of a blob that `pull_blob` returns whole unless told."""
 _ACCEPT: Final = f"{MANIFEST}, {INDEX}"
@@ -159,10 +161,13 @@ class RegistryClient:
         `digest`, where it is known, spares a push of what is there; a file that does not have it any more raises
         `Conflict`.
         """
+        labels = annotations or {}
         if isinstance(content, bytes):
-            blob = Descriptor.of(media_type, content, annotations)
+            blob = Descriptor.of(media_type, content, labels)
             if not self._may_skip(repository, blob.digest):
-                self._upload(repository, iter([content] if content else []), blob.size, progress)
+                self._upload_whole(repository, content, blob.digest)
+            if progress is not None:
+                progress(blob.size)
             return blob
         try:
             with content.open("rb") as file:
@@ -170,11 +175,21 @@ class RegistryClient:
                 if digest and self._may_skip(repository, digest):
                     if progress is not None:
                         progress(size)
-                    return Descriptor(media_type, digest, size, annotations or {})
-                got, sent = self._upload(repository, iter(lambda: file.read(CHUNK), b""), size, progress, digest)
+                    return Descriptor(media_type, digest, size, labels)
+                if size > AT_ONCE:
+                    chunks = iter(lambda: file.read(CHUNK), b"")
+                    got, sent = self._upload(repository, chunks, size, progress, digest)
+                    return Descriptor(media_type, got, sent, labels)
+                data = file.read(AT_ONCE + 1)
         except OSError as error:
             raise HostUnfit(f"{excerpt(str(content))}: {error.strerror}") from error
-        return Descriptor(media_type, got, sent, annotations or {})
+        blob = Descriptor.of(media_type, data, labels)
+        if len(data) != size or (digest and blob.digest != digest):
+            raise Conflict(f"{excerpt(str(content))} changed while it was pushed", hint="stop what writes there")
+        self._upload_whole(repository, data, blob.digest)
+        if progress is not None:
+            progress(size)
+        return blob
 
     def push_manifest(self, repository: str, manifest: Manifest, *, tag: str = "") -> str:
         """Push `manifest`, whose blobs are there, by digest and under `tag` where one is given; return its digest."""
@@ -265,6 +280,15 @@ class RegistryClient:
             return self.has_blob(repository, digest)
         except Denied:
             return False
+
+    def _upload_whole(self, repository: str, data: bytes, digest: str) -> None:
+        """Push a small blob in one request, or in two where the registry wants it so (distribution-spec, end-4b)."""
+        path = f"{_repository(repository)}/blobs/uploads/?{urlencode({'digest': digest})}"
+        with self.channel.ask("POST", path, headers={"Content-Type": OCTETS}, body=data) as answer:
+            location = answer.headers.get("Location", "") if answer.status == 202 else ""
+            self.channel.read(answer)
+        if location:
+            self._send_to(location, iter([data] if data else []), len(data), None, digest)
 
     def _upload(
         self,
