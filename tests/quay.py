@@ -27,6 +27,14 @@ nodes:
   gpus:
   - {product: A100-40GB, count: 2, mig: true}
 """
+_ATTRIBUTES = f'device.attributes["{GPU}"]'
+HALF: dict[str, Any] = {
+    "metadata": {"name": "half"},
+    "spec": {
+        "selectors": [{"cel": {"expression": f'has({_ATTRIBUTES}.profile) && {_ATTRIBUTES}.profile == "3g.20gb"'}}]
+    },
+}
+"""A class of the slices that are half of an A100."""
 
 
 def found(folder: Path, data: bytes | None = None) -> dict[str, list[Device]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dra_questions import ask_oracle, plain, question
+from quay import HALF, SMALL, claim, classes, node, slices
 from shared_material import rows
 
 from wharfinger.core.errors import Invalid
@@ -86,3 +88,39 @@ def test_generated_questions_get_the_answers_of_kubernetes() -> None:
     print(dict(kinds))
     assert not differ, f"seed {seed}: {len(differ)} differ, {differ[:3]}"
     assert min(kinds[kind] for kind in ("refused", "allocated", "does not fit")) >= 100, f"seed {seed}: {kinds}"
+
+
+def ours(dice: random.Random, slices: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    """Return a question over the devices that our own driver publishes, some of them taken."""
+    kinds = {**classes(), "half": HALF}
+    asked = []
+    for i in range(dice.choice((1, 1, 2))):
+        made = claim("blue", f"c{i}", dice.choice(sorted(kinds)), dice.choice((1, 1, 2, 3)))
+        if dice.random() < 0.4:
+            attribute = dice.choice(("resource.kubernetes.io/numaNode", "gpu.wharfinger.io/parentUUID"))
+            made["spec"]["devices"]["constraints"] = [{"matchAttribute": attribute}]
+        asked.append(made)
+    devices = [(s["spec"]["pool"]["name"], d["name"]) for s in slices for d in s["spec"].get("devices", ())]
+    taken = [f"gpu.wharfinger.io/{pool}/{device}" for pool, device in devices if dice.random() < 0.02]
+    return {
+        "name": f"fleet-{number}", "features": list(OFFERED), "node": node(dice.choice(("n1", "n2"))),
+        "classes": list(kinds.values()), "slices": dice.sample(slices, len(slices)), "claims": asked,
+        "allocatedDevices": taken, "allocatedSharedDevices": [], "allocatedCapacity": {},
+    }  # fmt: skip
+
+
+@pytest.mark.neighbours
+def test_claims_on_our_own_slices_get_the_answers_of_kubernetes(tmp_path: Path) -> None:
+    """300 claims on whole GPUs and MIG slices as our driver publishes them are answered as kube-scheduler would."""
+    seed = int(os.environ.get("WHARF_SEED", "20261125"))
+    print(f"seed {seed}")
+    dice, published = random.Random(seed), slices(tmp_path, SMALL.encode())
+    questions = [ours(dice, published, number) for number in range(300)]
+    kinds = Counter[str]()
+    for asked, theirs in zip(questions, ask_oracle(questions), strict=True):
+        results, refused = answer(asked)
+        kinds["refused" if refused else "allocated" if results else "does not fit"] += 1
+        assert plain(results) == plain(theirs["results"] or []), f"seed {seed}: {asked['name']}"
+        assert refused == bool(theirs["error"]), f"seed {seed}: {asked['name']}: {theirs['error']}"
+    print(dict(kinds))
+    assert min(kinds["allocated"], kinds["does not fit"]) >= 50, kinds

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from quay import SMALL, claim, classes, devices_of, node, pod, slices, tenant
+from quay import HALF, SMALL, claim, classes, devices_of, node, pod, slices, tenant
 
 from wharfinger.core.quantity import Quantity
 from wharfinger.gpu import berths
@@ -45,8 +45,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
 
 def state(published: list[Object], claims: dict[tuple[str, str], Object], dice: random.Random | None = None) -> State:
     """Return the state with these claims, every list of it in an order that `dice` makes."""
-    half = {"cel": {"expression": 'device.attributes["gpu.wharfinger.io"].?profile.orValue("") == "3g.20gb"'}}
-    kinds = {**classes(), "half": {"metadata": {"name": "half"}, "spec": {"selectors": [half]}}}
+    kinds = {**classes(), "half": HALF}
     lists: list[list[Any]] = [
         list(published), [node("n1"), node("n2")], list(claims.items()), list(kinds.items()),
         [tenant("blue", memory="200Gi", slices=18, isolation="device"), tenant("red", memory="90Gi", slices=30)],
