@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -22,7 +21,7 @@ from wharfinger.bootstrap.issuerrequests import Asked, Requests
 from wharfinger.bootstrap.notary import Notary
 from wharfinger.bootstrap.part import Setting
 from wharfinger.core.clock import SECOND, Clock, instant_of
-from wharfinger.core.document import Json
+from wharfinger.core.document import Json, parse_json
 from wharfinger.core.errors import Conflict, Denied, HostUnfit, WharfingerError
 from wharfinger.core.ids import Ids
 from wharfinger.core.systemclock import SystemClock
@@ -226,9 +225,9 @@ def introduction(channel: socket.socket) -> tuple[str, Process]:
     if not data:
         raise EOFError
     try:
-        message = json.loads(data)
-        name, pid = str(message["part"]), int(message["pid"])
-        if len(descriptors) != 1 or _pid_of(descriptors[0]) != pid:
+        message = parse_json(data)
+        name, pid = message["part"], message["pid"]
+        if not isinstance(name, str) or len(descriptors) != 1 or _pid_of(descriptors[0]) != pid:
             raise Conflict(f"introduction of {name}: expected the pidfd of process {pid}")
     except (ValueError, KeyError, TypeError, OSError, WharfingerError) as error:
         for descriptor in descriptors:

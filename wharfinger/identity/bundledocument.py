@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from wharfinger.core.document import Json, RepeatedName, canonical, parse_json
@@ -159,8 +160,8 @@ def _certificate(entry: Mapping[str, Json]) -> x509.Certificate | None:
         own = certificate.public_key()
     except (binascii.Error, ValueError) as error:
         raise BadIdentity("invalid_x5c", "expected a certificate in base64 as x5c") from error
-    except x509.InvalidVersion as error:
-        raise BadIdentity("invalid_x5c", "expected a certificate of version 3") from error
+    except (x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        raise BadIdentity("invalid_x5c", "expected a certificate of version 3 with a key of a known kind") from error
     if not is_ca(certificate):
         raise BadIdentity("not_a_ca_certificate", "expected a CA's certificate in x5c, got a leaf's")
     if jwk.parse(entry) != own:

@@ -67,7 +67,7 @@ def validate(
 
 
 def _check_readable(certificate: x509.Certificate) -> None:
-    """Raise `UntrustedIdentity` unless each field can be read: `cryptography` reads most of them when asked for them."""
+    """Raise `UntrustedIdentity` unless each field can be read: most are read when they are asked for."""
     try:
         _ = (certificate.subject, certificate.issuer, certificate.signature_hash_algorithm, certificate.extensions)
         _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.public_key())

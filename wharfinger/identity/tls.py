@@ -16,14 +16,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, TypeAlias
 
-from cryptography import x509
-
 from wharfinger.core.clock import Clock
 from wharfinger.core.errors import Unauthenticated, WharfingerError
 from wharfinger.core.systemclock import SystemClock
 from wharfinger.identity.source import Material, SvidSource
 from wharfinger.identity.spiffeid import SpiffeId
-from wharfinger.identity.x509svid import certificates_to_pem, verify
+from wharfinger.identity.x509svid import certificates_from_der, certificates_to_pem, verify
 
 ClientCerts: TypeAlias = Literal["required", "optional"]
 Expect: TypeAlias = SpiffeId | Callable[[SpiffeId], bool] | None
@@ -121,11 +119,9 @@ class _Context(ssl.SSLContext):
         if not chain:
             return None
         try:
-            spiffe_id = verify(
-                [x509.load_der_x509_certificate(item) for item in chain], self._bundles, self._clock.now()
-            )
+            spiffe_id = verify(certificates_from_der(b"".join(chain)), self._bundles, self._clock.now())
             check_expected(spiffe_id, self._expect)
-        except (WharfingerError, ValueError) as error:
+        except WharfingerError as error:
             raise ssl.SSLCertVerificationError(1, f"peer refused: {error}") from error
         return spiffe_id
 

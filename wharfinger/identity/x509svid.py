@@ -117,7 +117,7 @@ def certificates_from_pem(data: bytes) -> tuple[x509.Certificate, ...]:
         raise BadIdentity("no_certificate", f"expected a certificate, got only {excerpt(blocks[0].group(1))}")
     try:
         return tuple(x509.load_pem_x509_certificate(block) for block in found)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadIdentity("certificate_unparseable", f"expected a certificate: {excerpt(str(error))}") from error
 
 
@@ -125,7 +125,7 @@ def certificates_from_der(data: bytes) -> tuple[x509.Certificate, ...]:
     """Return the certificates that are concatenated in `data`, none when it is empty; raises `BadIdentity`."""
     try:
         return tuple(x509.load_der_x509_certificate(item) for item in _der_items(data))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadIdentity("certificate_unparseable", f"expected a certificate: {excerpt(str(error))}") from error
 
 

@@ -187,7 +187,7 @@ def _decoded(data: bytes) -> _Keys:
         root, jwt, log = (load_pem_private_key(blocks[index], None) for index in (0, 2, 3))
         certificate = x509.load_pem_x509_certificate(blocks[1])
         constraints = extension(certificate, x509.BasicConstraints)
-    except (ValueError, TypeError, UnsupportedAlgorithm, BadIdentity) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, BadIdentity) as error:
         raise Corrupt("the issuer's keys.pem cannot be read", hint="restore it from a backup") from error
     whole = (
         isinstance(root, ec.EllipticCurvePrivateKey)
