@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,9 +127,11 @@ def shipped() -> bytes:
 
 
 def _hardware() -> Fleet:
-    name = platform.node().lower().partition(".")[0] or "localhost"
+    name = re.sub(r"[^a-z0-9]+", "-", platform.node().lower().partition(".")[0])[:63].strip("-") or "localhost"
     silicon = Hardware({name: Place(Path("/"))})
     silicon.find()
+    if not silicon.found[name]:
+        raise HostUnfit("NVML finds no GPU", hint=ABSENT)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     root = os.geteuid() == 0
     return Fleet(
