@@ -192,8 +192,8 @@ def test_a_restored_node_is_laid_out_again_with_its_slices(opened: Callable[[], 
     """Of a backup, which has no links and no device files, the node comes back as it was."""
     before = opened().prepare(SMALLEST)
     devices = opened().devices()
-    shutil.rmtree(tmp_path / "n1/root/dev")
-    (tmp_path / "n1/root/sys/bus/pci/devices/0000:11:00.0").unlink()
+    shutil.rmtree(tmp_path / "n1" / "root" / "dev")
+    (tmp_path / "n1" / "root" / "sys/bus/pci/devices/0000:11:00.0").unlink()
     assert opened().devices() == devices
     assert opened().prepare(SMALLEST) == before
 
