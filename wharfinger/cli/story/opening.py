@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from importlib import resources
 from typing import Any
 
 from wharfinger.bootstrap import state
@@ -11,10 +13,14 @@ from wharfinger.core.errors import Unavailable
 
 
 def tell(stage: Stage) -> None:
-    """Start the platform and export its trust root. Raises `Unavailable` when it does not come up."""
-    command = "wharf up --detach"
+    """Start the platform and export its trust root. Raises `Unavailable` when it does not come up.
+
+    The fleet is the shipped one everywhere: a machine's own GPUs may be in another mode than the story needs.
+    """
+    up = ("up", "--detach", "--fleet", str(resources.files("wharfinger.gpu") / "fleets/default.yaml"))
+    command = f"wharf {shlex.join(up)}"
     words = ""
-    if not (state.is_locked(state.State(stage.directory)) or (ran := stage.run("up", "--detach")).code == 0):
+    if not (state.is_locked(state.State(stage.directory)) or (ran := stage.run(*up)).code == 0):
         words = ran.err.strip()[-300:]
     found: dict[str, Any] = health(stage.directory) if not words else {"ok": False, "parts": {}}
     parts = ", ".join(found["parts"])
