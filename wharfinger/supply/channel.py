@@ -26,6 +26,7 @@ from wharfinger.core.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    Unverified,
     WharfingerError,
     excerpt,
 )
@@ -164,10 +165,10 @@ class Channel:
 
     def _error(self, answer: http.client.HTTPResponse, request: str) -> WharfingerError:
         data = answer.read(64 * 1024)
-        message, hint = f"{self._what}: {request}: HTTP status {answer.status}", ""
+        message, hint, code = f"{self._what}: {request}: HTTP status {answer.status}", "", ""
         try:
             told = json.loads(data)["errors"][0]
-            message = str(told["message"])
+            message, code = str(told["message"]), str(told.get("code"))
             detail = told.get("detail")
             hint = str(detail.get("hint", "")) if isinstance(detail, dict) else ""
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
@@ -176,5 +177,5 @@ class Channel:
         if answer.status == 429:
             after = answer.headers.get("Retry-After", "1")
             return Throttled(message, retry_after=int(after) if after.isdigit() else 1, hint=hint)
-        kind = _BY_STATUS.get(answer.status, Unavailable)
+        kind = Unverified if code == "UNVERIFIED" else _BY_STATUS.get(answer.status, Unavailable)
         return kind(message, hint=hint)

@@ -37,6 +37,7 @@ _CODES: Final[tuple[tuple[type[WharfingerError], int, str], ...]] = (
     (BadRange, 416, "SIZE_INVALID"),
     (MissingBlob, 404, "MANIFEST_BLOB_UNKNOWN"),
     (DigestMismatch, 400, "DIGEST_INVALID"),
+    (Unverified, 422, "UNVERIFIED"),
     (StorageFull, 507, "STORAGE_FULL"),
     (Unauthenticated, 401, "UNAUTHORIZED"),
     (Denied, 403, "DENIED"),
@@ -151,7 +152,7 @@ class Exchange:
         else:
             if isinstance(error, Unsupported):
                 code = "UNSUPPORTED"
-            elif not isinstance(error, NotFound | Malformed | Conflict | Unverified):
+            elif not isinstance(error, NotFound | Malformed | Conflict):
                 code = "UNKNOWN"
         headers = {"connection": "close"} if not self._read_all and self.method in ("PUT", "PATCH", "POST") else {}
         if status == 401:
