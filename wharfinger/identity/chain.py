@@ -31,6 +31,7 @@ _KNOWN_CRITICAL: Final = frozenset(
         ExtensionOID.NAME_CONSTRAINTS,
     }
 )
+_UNREADABLE: Final = (x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 # What an extension must say is checked by `x509svid`; here every path rule of RFC 5280 holds, none of the web's.
 _ANY: Final = verification.ExtensionPolicy.permit_all()
 _CA: Final = _ANY.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
@@ -71,7 +72,7 @@ def _check_readable(certificate: x509.Certificate) -> None:
     try:
         _ = (certificate.subject, certificate.issuer, certificate.signature_hash_algorithm, certificate.extensions)
         _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.public_key())
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, *_UNREADABLE) as error:
         raise UntrustedIdentity(
             "certificate_unparseable", f"expected a readable certificate: {excerpt(str(error))}"
         ) from error

@@ -297,7 +297,7 @@ def _uri(leaf: x509.Certificate) -> SpiffeId:
 def _subject(certificate: x509.Certificate) -> str:
     try:
         return excerpt(certificate.subject.rfc4514_string())
-    except ValueError:
+    except (ValueError, TypeError):
         return "a certificate whose subject cannot be read"
 
 
