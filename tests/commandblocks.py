@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_REFUSED = "# exits 1"
+_EXITS = re.compile(r"\s+# exits ([0-9])$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,6 @@ def commands(path: Path) -> list[Command]:
     for block in _BLOCK.findall(path.read_text(encoding="utf-8")):
         for line in block.splitlines():
             if line.startswith("$ "):
-                text = line[2:].strip()
-                refused = text.endswith(_REFUSED)
-                found.append(Command(text.removesuffix(_REFUSED).strip(), 1 if refused else 0))
+                told = _EXITS.search(line)
+                found.append(Command(_EXITS.sub("", line[2:]).strip(), int(told[1]) if told else 0))
     return found

@@ -87,9 +87,8 @@ def wharf() -> None:
 def main() -> None:
     """Run the command line; every error of ours is one line, a hint and an exit code."""
     try:
-        wharf.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        # Outside its standalone mode click returns the code of an `Exit`, and a command's own result, which is None.
+        sys.exit(wharf.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(2)
