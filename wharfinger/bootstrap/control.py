@@ -29,10 +29,10 @@ from wharfinger.controllers.dataset import DatasetReconciler
 from wharfinger.controllers.deployment import DeploymentReconciler
 from wharfinger.controllers.desk import Desk
 from wharfinger.controllers.gpuprofile import GPUProfileReconciler
+from wharfinger.controllers.grant import GrantReconciler
 from wharfinger.controllers.inferenceservice import InferenceServiceReconciler
 from wharfinger.controllers.job import JobReconciler
 from wharfinger.controllers.loop import Loop
-from wharfinger.controllers.meter import GrantMeter
 from wharfinger.controllers.model import ModelReconciler
 from wharfinger.controllers.pipelinerun import PipelineRunReconciler
 from wharfinger.controllers.policies import PolicyReconciler
@@ -123,7 +123,7 @@ def deciders(
         JobReconciler(informers, writer),
         InferenceServiceReconciler(informers, writer, journal, ids, trust_domain, condition),
         Autoscaler(informers, writer, load),
-        GrantMeter(informers, journal, metered),
+        GrantReconciler(informers, writer, journal, metered),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Final
@@ -76,7 +77,7 @@ class InferenceServiceReconciler:
         for grant in desired.issue:
             self._create_once(grant, "grants")
         for grant in desired.replaced:
-            self._revoke(grant, "replaced by a newer grant", warning=False)
+            self._revoke(grant, "replaced by a newer grant")
         settle(self._writer, self.kind, service, desired.status)
         return 5 * MINUTE if seen.grants else 10 * SECOND
 
@@ -159,15 +160,12 @@ class InferenceServiceReconciler:
             inputs,
         )
 
-    def _revoke(self, grant: Object, reason: str, *, warning: bool = True) -> None:
+    def _revoke(self, grant: Object, reason: str) -> None:
         meta = grant["metadata"]
-        try:
+        with contextlib.suppress(NotFound):
             self._writer.patch(
                 "grants", meta["namespace"], meta["name"], {"spec": {"revoked": True, "revokedReason": reason[:1024]}}
             )
-        except NotFound:
-            return
-        self._writer.event(grant, "Revoked", reason, warning=warning)
 
     def _create_once(self, desired: Object, plural: str) -> None:
         meta = desired["metadata"]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from served import ALICE, BOB, DOMAIN, Served, made
 
-from wharfinger.core.clock import HOUR
+from wharfinger.controllers.grant import GrantReconciler
+from wharfinger.core.clock import HOUR, MINUTE
 from wharfinger.govern.replay import replay
 from wharfinger.kinds.condition import find
 from wharfinger.policy.decision import from_record
@@ -180,6 +181,25 @@ def test_grants_go_with_the_service(served: Served) -> None:
     served.world.delete("inferenceservices", "research", "assistant")
     assert served.grants("assistant") == []
     assert served.world.get("deployments", "research", "assistant") is None
+    assert len(served.grants("archive")) == 1
+
+
+def test_a_grant_says_whether_it_is_in_force_and_goes_when_it_is_long_over(served: Served) -> None:
+    """Issued, then revoked with the reason; minutes after its pod is gone the object goes too."""
+    grants = GrantReconciler(served.world, served.world, served.journal, ())
+    served.world.settle(grants)
+    [grant] = served.grants("assistant")
+    name = grant["metadata"]["name"]
+    assert find(served.world.must("grants", "research", name)["status"]["conditions"], "Active")["reason"] == "Issued"  # type: ignore[index]
+    deny(served, f"spiffe://{DOMAIN}/ns/research/sa/assistant")
+    served.world.settle(grants)
+    told = find(served.world.must("grants", "research", name)["status"]["conditions"], "Active")
+    assert told is not None
+    assert (told["status"], told["reason"]) == ("False", "Revoked")
+    assert "AccessPolicy revoked denies serve" in told["message"]
+    served.world.clock.pass_(6 * MINUTE)
+    served.world.settle(grants)
+    assert served.world.get("grants", "research", name) is None
     assert len(served.grants("archive")) == 1
 
 

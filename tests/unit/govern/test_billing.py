@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from served import Served
 from world import NOW
 
-from wharfinger.controllers.meter import GrantMeter
+from wharfinger.controllers.grant import GrantReconciler
 from wharfinger.core.clock import HOUR, MINUTE, SECOND, rfc3339_micro
 from wharfinger.govern.billing import bill
 from wharfinger.policy.journal import Journal, read
@@ -123,12 +123,12 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def test_the_meter_records_each_grant_once_across_restarts(served: Served, tmp_path: Path) -> None:
     """Began once, ended once; a grant that went while the meter was down ends when it is found gone."""
     journal = Journal(tmp_path / "meter")
-    served.world.settle(GrantMeter(served.world, journal, ()))
-    served.world.settle(GrantMeter(served.world, journal, list(read(tmp_path / "meter"))))
+    served.world.settle(GrantReconciler(served.world, served.world, journal, ()))
+    served.world.settle(GrantReconciler(served.world, served.world, journal, list(read(tmp_path / "meter"))))
     assert [r["event"] for r in read(tmp_path / "meter")] == ["began"] * 3
     served.world.delete("inferenceservices", "research", "assistant")
     served.world.clock.pass_(60 * SECOND)
-    served.world.settle(GrantMeter(served.world, journal, list(read(tmp_path / "meter"))))
+    served.world.settle(GrantReconciler(served.world, served.world, journal, list(read(tmp_path / "meter"))))
     assert [r["event"] for r in read(tmp_path / "meter")] == ["began"] * 3 + ["ended"]
     tenants = served.world.list("tenants")
     lines = {
