@@ -37,7 +37,11 @@ class Pair:
 
     def key(self, name: str) -> Pair | None:
         """Return the pair of the property `name`; None when there was none or its schema is not known."""
-        return None if self._root and name in _TYPE_FIELDS else self._key(name)
+        return None if self.is_type(name) else self._key(name)
+
+    def is_type(self, name: str) -> bool:
+        """Tell whether `name` is a field that says what a whole object is of."""
+        return self._root and name in _TYPE_FIELDS
 
     def _key(self, name: str) -> Pair | None:
         if name in self._children:

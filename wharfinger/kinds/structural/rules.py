@@ -153,7 +153,10 @@ def _further_step(narrowing: Node, node: Node, compiler: Compile) -> Step | None
 
 
 def _pairs(pair: Pair | None, above: Pair | None, name: str) -> tuple[Pair | None, Pair | None]:
-    return (None, above) if pair is None else (pair.key(name), pair)
+    if pair is None:
+        return None, above
+    # What an object is of a kind changes under it: its type fields are never excused.
+    return (None, None) if pair.is_type(name) else (pair.key(name), pair)
 
 
 def _compiled(rule: Mapping[str, Json], node: Node, compiler: Compile, *, root: bool) -> Rule:

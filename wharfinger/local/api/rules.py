@@ -1,13 +1,14 @@
 """The rules of schemas in CEL: the compiler that `kinds.structural.rules` asks for. Pure.
 
 `self` and `oldSelf` are typed as far as their schema says, and seen as CEL sees objects: names that are no
-identifiers are escaped, numbers are doubles and integers ints whichever way JSON wrote them, and of a whole object's
-metadata only the names are there. Times and durations are texts here. An expression that errs is not a yes.
+identifiers are escaped, null fields are not there, numbers are doubles and integers ints whichever way JSON wrote
+them, and of a whole object's metadata only the names are there. Times and durations are texts here. An expression
+that errs is not a yes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -15,6 +16,7 @@ from wharfinger.core.document import Json
 from wharfinger.core.errors import Invalid
 from wharfinger.kinds.structural import celnames
 from wharfinger.kinds.structural.node import Node
+from wharfinger.kinds.structural.pruning import META_FIELDS
 from wharfinger.kinds.structural.rules import Expression, OutOfBudget
 from wharfinger.policy.cel import Environment, Exceeded, Program
 
@@ -98,8 +100,13 @@ def _list_view(each: View) -> View:
     def see(value: Json) -> Json:
         if type(value) is not list:
             return value
-        seen = [each(item) for item in value]
-        return seen if any(new is not old for new, old in zip(seen, value, strict=True)) else value
+        seen = value
+        for index, item in enumerate(value):
+            new = each(item)
+            if new is not item:
+                seen = list(value) if seen is value else seen
+                seen[index] = new
+        return seen
 
     return see
 
@@ -108,38 +115,58 @@ def _map_view(one: View) -> View:
     def see(value: Json) -> Json:
         if type(value) is not dict:
             return value
-        changed = {name: new for name, item in value.items() if (new := one(item)) is not item}
-        return {**value, **changed} if changed else value
+        seen = value
+        for name, item in value.items():
+            new = one(item)
+            if new is not item:
+                seen = dict(value) if seen is value else seen
+                seen[name] = new
+        return seen
 
     return see
 
 
 def _object_view(node: Node, *, root: bool) -> View | None:
-    views = [(name, view) for name, child in node.properties.items() if (view := view_of(child)) is not None]
-    named = [(name, celnames.escape(name)) for name in node.properties]
-    renamed = [(name, escaped) for name, escaped in named if escaped != name]
-    if not views and not renamed and not root:
+    """Return how CEL sees an object with properties: by their escaped names, and not those that are null."""
+    names = {name: celnames.escape(name) for name in node.properties}
+    views = [
+        (name, escaped, view)
+        for name, escaped in names.items()
+        if escaped is not None and (view := view_of(node.properties[name])) is not None
+    ]
+    nulls = any(child.nullable for child in node.properties.values())
+    reshaped = root or any(escaped != name for name, escaped in names.items())
+    if not views and not reshaped and not nulls:
         return None
+    if root:
+        names.update({name: name for name in META_FIELDS})
 
     def see(value: Json) -> Json:
         if type(value) is not dict:
             return value
-        changed = {
-            name: new
-            for name, view in views
-            if (child := value.get(name)) is not None and (new := view(child)) is not child
-        }
-        if root and isinstance(value.get("metadata"), dict):
-            metadata = value["metadata"]
-            changed["metadata"] = {name: metadata[name] for name in ("name", "generateName") if name in metadata}
-        seen = {**value, **changed} if changed else value
-        present = [pair for pair in renamed if pair[0] in value]
-        if present:
-            seen = dict(seen)
-            for name, escaped in present:
-                child = seen.pop(name)
-                if escaped is not None:
-                    seen[escaped] = child
+        seen = value
+        if reshaped or (nulls and None in value.values()):
+            seen = _reshaped(value, names, declared_only=root)
+        for name, escaped, view in views:
+            child = value.get(name)
+            if child is not None:
+                new = view(child)
+                if new is not child:
+                    seen = dict(value) if seen is value else seen
+                    seen[escaped] = new
         return seen
 
     return see
+
+
+def _reshaped(value: dict[str, Json], names: Mapping[str, str | None], *, declared_only: bool) -> dict[str, Json]:
+    """Return an object by its escaped names, without nulls; of a whole resource only what is declared."""
+    seen: dict[str, Json] = {}
+    for name, child in value.items():
+        escaped = names.get(name, None if declared_only else name)
+        if child is not None and escaped is not None:
+            seen[escaped] = child
+    metadata = seen.get("metadata")
+    if declared_only and isinstance(metadata, dict):
+        seen["metadata"] = {name: metadata[name] for name in ("name", "generateName") if name in metadata}
+    return seen
