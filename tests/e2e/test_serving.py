@@ -31,6 +31,30 @@ print(json.dumps({"models": [m.id for m in client.models.list()], "decision": ra
   "whole": raw.parse().choices[0].message.content, "streamed": "".join(pieces), "pieces": len(pieces), "text": text}))
 """
 """An unmodified client that knows a base URL and a key."""
+SERVER = """
+import json, os, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answer({})
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Authorization"] != "Bearer " + os.environ["WHARF_SERVER_KEY"]:
+            raise SystemExit
+        files = {p.name: p.stat().st_size for p in Path(os.environ["WHARF_MODEL_PATH"]).iterdir()}
+        message = {"role": "assistant", "content": json.dumps(files)}
+        self.answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    def answer(self, told):
+        data = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
+"""
+"""A model server that knows nothing of us; it says which files it was given."""
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +138,24 @@ def test_a_part_may_not_be_asked_by_a_stranger(served: Platform) -> None:
         connection.request(method, path, headers={"Authorization": f"Bearer {token.strip()}"})
         assert connection.getresponse().status == 403
         connection.close()
+
+
+@pytest.mark.timeout(300)
+def test_any_openai_server_can_be_the_runtime(served: Platform) -> None:
+    """A server that knows nothing of us, on a port with a key, serves the verified files behind the replica's door."""
+    command = ["python", "-m", "wharfinger.inference.runtime", "--", "python", "-c", SERVER, "{host}", "{port}"]
+    alice = manifests.person(DOMAIN, manifests.RESEARCH, "alice")
+    made = manifests.service("foreign", "topics", [alice], runtime={"type": "Command", "command": command})
+    account = manifests.account("foreign", manifests.RESEARCH)
+    served.until("apply", "-f", "-", stdin=manifests.text([account, made]))
+    served.until(
+        "wait", "inferenceservice", "foreign", "-n", manifests.RESEARCH, "--timeout", "60s", seconds=120
+    )  # fmt: skip
+    words = ("ask", f"{manifests.RESEARCH}/foreign", "Hello?", "--no-stream", "-o", "json", "--as")
+    told = json.loads(served.until(*words, f"{manifests.RESEARCH}/alice"))
+    assert json.loads(told["text"])["model.safetensors"] > 1000
+    refused = json.loads(served.wharf(*words, f"{manifests.RESEARCH}/bob").stdout)
+    assert refused["status"] == 403
 
 
 @pytest.mark.timeout(300)
