@@ -7,6 +7,7 @@ from typing import Any
 
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Corrupt, NotFound, Unverified
+from wharfinger.policy import issuance
 from wharfinger.policy.access import Question, decide, revision
 from wharfinger.policy.authorization import Attempt, Tenancy, authorize
 from wharfinger.policy.cel import condition
@@ -82,6 +83,7 @@ RULES: Mapping[str, Callable[[Mapping[str, Any]], Verdict]] = {
     "authorization.authorize": _authorize,
     "grant.issue": _issue,
     "access.decide": _access,
+    issuance.RULE: lambda inputs: issuance.judge(inputs["request"]["who"], inputs["request"]["verb"]),
     registry.RULE: lambda inputs: registry.replay(inputs, condition),
 }
 """Every rule whose decisions replay, by the name that their records carry."""
