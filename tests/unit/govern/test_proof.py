@@ -86,6 +86,7 @@ def test_any_tar_reads_a_proof(proven: Proven) -> None:
     assert any(name.startswith("dataset-0/screening") for name in names)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 def test_no_byte_can_be_flipped(proven: Proven) -> None:
     """Every byte of one header, a seeded sample of all others, of the padding and of the parts."""
     data = proven.proof
@@ -105,6 +106,7 @@ def test_no_byte_can_be_flipped(proven: Proven) -> None:
             proof.verify(flipped(data, position, draw.randrange(8)), proven.root)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 def test_no_bit_of_what_vouches_can_be_flipped(proven: Proven) -> None:
     """A bit of each byte of proof.json, put into an archive that is otherwise as it must be, breaks it."""
     parts = archive.read(proven.proof)
