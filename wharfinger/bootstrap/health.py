@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from wharfinger.bootstrap import state as states
 from wharfinger.bootstrap.state import State
+from wharfinger.core.errors import HostUnfit
+
+
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """How pods are kept apart on this machine: `fleet` is `hardware` or `declared`, `isolation` `namespaces` or `none`.
+
+    `reason` says why there is none; `doors` why device files are not shut to who has no grant, empty when they are.
+    """
+
+    fleet: str
+    isolation: str
+    reason: str
+    doors: str
+
+
+def keep_host(state: State, host: Isolated) -> None:
+    """Leave word of how this machine keeps pods apart, for `health`. Raises `HostUnfit`."""
+    try:
+        states.write_file(state.run / "host.json", json.dumps(asdict(host)).encode())
+    except OSError as error:
+        raise HostUnfit(f"state directory {state.root}: {error.strerror}") from error
 
 
 def console_token(state: State) -> Path:
@@ -18,9 +42,10 @@ def console_token(state: State) -> Path:
 def health(directory: Path) -> dict[str, Any]:
     """Return endpoints and the health of each part of the platform on `directory`.
 
-    `{"ok", "stateDir", "kubeconfig", "trustDomain", "console", "endpoints": {part: url}, "parts": {part: {"ready",
-    "pid", "restarts", "endpoint", "log", "reason"}}}`; `console` is the address that opens the console, token and
-    all, empty where it does not run; `ok` is true when every part is ready, alive and listens.
+    `{"ok", "stateDir", "kubeconfig", "trustDomain", "console", "host", "endpoints": {part: url}, "parts": {part:
+    {"ready", "pid", "restarts", "endpoint", "log", "reason"}}}`; `console` is the address that opens the console, token
+    and all, empty where it does not run; `host` has the fields of `Isolated`, empty before the node has said; `ok` is
+    true when every part is ready, alive and listens.
     Raises what `state.check_version` raises.
     """
     state = State(directory.absolute())
@@ -36,9 +61,18 @@ def health(directory: Path) -> dict[str, Any]:
         "kubeconfig": str(state.kubeconfig),
         "trustDomain": record.get("trustDomain", ""),
         "console": _console(state, parts),
+        "host": _host(state) if parts else {},
         "endpoints": {name: part["endpoint"] for name, part in parts.items()},
         "parts": parts,
     }
+
+
+def _host(state: State) -> dict[str, Any]:
+    try:
+        told = json.loads((state.run / "host.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _console(state: State, parts: dict[str, Any]) -> str:

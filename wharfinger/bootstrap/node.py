@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import wharfinger
 from wharfinger.bootstrap import apiclient, part
 from wharfinger.bootstrap.fleet import FLEET_LABEL, Fleet, open_fleet
+from wharfinger.bootstrap.health import Isolated, keep_host
 from wharfinger.bootstrap.part import Setting
 from wharfinger.cluster.client import Client, Object
 from wharfinger.cluster.informer import Informers
@@ -247,7 +248,8 @@ def node(setting: Setting, source: SvidSource, guardian: int) -> Node:
         groups=groups,
         guardian=guardian,
         nodes=[told["metadata"]["name"] for told in fleet.nodes],
-        shown=fleet.shown,
+        # Where no control group decides, a pod sees what it was given and nothing else.
+        shown=replace(fleet, enforced=fleet.enforced and groups.devices).shown,
         endpoints={name: setting.endpoint(name) for name in ("api", "registry", "gateway")},
     )
     doors = fleet.reason or ("" if groups.devices else "only root has control groups that decide on devices")
@@ -260,6 +262,7 @@ def node(setting: Setting, source: SvidSource, guardian: int) -> Node:
         boot=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
         version=version("wharfinger"),
     )
+    keep_host(setting.state, Isolated(fleet.source, host.isolation, host.reason, doors))
     _log.info("host", extra={"fields": {"isolation": host.isolation, "reason": host.reason, "doors": doors or "yes"}})
     return Node(informers, journal, registrar, agent, Berths(fleet, machine, informers, writer, clock))
 

@@ -112,6 +112,11 @@ def _table(found: dict[str, Any]) -> None:
         click.echo(f"{name:<10} {ready:<6} {part['pid']:<8} {part['restarts']:<9} {part['endpoint']}")
         if part.get("reason"):
             click.echo(f"  {part['reason']}", err=True)
+    host = found["host"]
+    if host:
+        apart = "namespaces" if host["isolation"] == "namespaces" else f"none, {host['reason']}"
+        doors = f"not enforced, {host['doors']}" if host["doors"] else "enforced"
+        click.echo(f"isolation: {apart}; devices: {host['fleet']}, {doors}")
     if found["console"]:
         click.echo(f"console: {found['console']}", err=True)
     if not found["parts"]:
