@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +38,7 @@ class Reply:
     """An answer: its status, its headers, and the value in its body."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: list[tuple[str, str]]
     text: bytes
 
     @property
@@ -49,7 +49,7 @@ class Reply:
     @property
     def warnings(self) -> list[str]:
         """The texts of its Warning headers."""
-        return [text for name, text in self.headers.items() if name.lower() == "warning"]
+        return [text for name, text in self.headers if name.lower() == "warning"]
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Api:
         try:
             connection.request(method, path, body=data, headers=headers)
             answer = connection.getresponse()
-            return Reply(answer.status, dict(answer.getheaders()), answer.read())
+            return Reply(answer.status, answer.getheaders(), answer.read())
         except (OSError, http.client.HTTPException):
             connection.close()
             self._connection = None

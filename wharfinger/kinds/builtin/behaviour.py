@@ -39,7 +39,8 @@ class Rows:
 class Behaviour:
     """What a built-in kind does.
 
-    `name` checks `metadata.name`. `generation` says that the server counts changes of the spec.
+    `name` checks `metadata.name`. `generation` says that the server counts changes of the spec,
+    `counts_annotations` that it counts those of annotations too.
     `graceful` says that a deletion first asks the object to end (pods). `prepare` runs before
     defaulting on writes of the object itself, `prepare_status` on writes of its status; `default` fills
     in what the schema's defaults cannot express; `check` validates beyond the schema.
@@ -47,6 +48,7 @@ class Behaviour:
 
     name: Callable[[str], list[str]] = names.dns_subdomain
     generation: bool = False
+    counts_annotations: bool = False
     graceful: bool = False
     create_on_update: bool = False
     prepare: Prepare = _leave

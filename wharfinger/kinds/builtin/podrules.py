@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -25,6 +26,7 @@ from wharfinger.kinds.builtin.corerules import check_port
 from wharfinger.kinds.builtin.volumes import SOURCES
 
 _LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
+_IMAGE: Final = re.compile(r"[a-z0-9][a-z0-9._:/-]*(?::[A-Za-z0-9_][A-Za-z0-9._-]*)?", re.ASCII)
 _RESIZABLE: Final = frozenset({"cpu", "memory"})
 
 
@@ -48,7 +50,7 @@ def default_spec(spec: Json) -> None:
 def _pull_policy(image: str) -> str:
     """Without a tag, or with `latest`, the image may be another one tomorrow; a digest never is."""
     last = image.rsplit("/", 1)[-1]
-    if "@" in last:
+    if "@" in last or _IMAGE.fullmatch(image.partition("@")[0]) is None:
         return "IfNotPresent"
     _, colon, tag = last.partition(":")
     return "Always" if not colon or tag == "latest" else "IfNotPresent"

@@ -168,5 +168,7 @@ def _check_job(new: Json, old: Json | None) -> list[FieldProblem]:
     return problems
 
 
-DEPLOYMENT: Final = Behaviour(generation=True, default=_default_deployment, check=_check_deployment)
+DEPLOYMENT: Final = Behaviour(
+    generation=True, counts_annotations=True, default=_default_deployment, check=_check_deployment
+)
 JOB: Final = Behaviour(generation=True, prepare=_prepare_job, default=_default_job, check=_check_job)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -129,12 +129,14 @@ class Api:
         else:
             await _whole(given, send, bodiless=scope["method"] == "HEAD")
 
-    def _failed(self, error: WharfingerError, target: Target | None, named: str = "") -> Answer:
+    def _failed(
+        self, error: WharfingerError, target: Target | None, named: str = "", warnings: Sequence[str] = ()
+    ) -> Answer:
         if isinstance(error, NoPage):
             return answer.of_text(404, b"404 page not found\n")
         at = target or Target("", "", "")
         status = failure(error, group=at.group, plural=at.plural, name=at.name or named)
-        made = answer.of_value(error.status, status)
+        made = answer.of_value(error.status, status, warnings=warnings)
         if isinstance(error, Throttled):
             return Answer(made.status, made.body, (*made.headers, (b"retry-after", b"%d" % error.retry_after)))
         return made
@@ -258,9 +260,9 @@ class Api:
             return await step(call, data, content_type, form, asked.query)
         except Denied as error:
             await self._record_refusal(asked, verb, target, resource, call.named, error.message)
-            return self._failed(error, target, call.named)
+            return self._failed(error, target, call.named, call.warnings)
         except WharfingerError as error:
-            return self._failed(error, target, call.named)
+            return self._failed(error, target, call.named, call.warnings)
 
     async def _allow(self, asked: _Asked, verb: str, target: Target, resource: Resource) -> None:
         """Raise `Denied` unless the caller may; an attempt to write is recorded before it is answered."""

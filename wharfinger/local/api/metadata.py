@@ -12,6 +12,7 @@ from wharfinger.core.errors import FieldProblem, Malformed
 from wharfinger.kinds.structural import metadata, objectmeta, strategy
 from wharfinger.local.api.served import Resource
 
+_KEPT_WHOLE: Final = frozenset({"metadata", "parameters"})
 _STANDARD_FINALIZERS: Final = frozenset({"foregroundDeletion", "kubernetes", "orphan"})
 
 
@@ -33,12 +34,26 @@ def coerced(resource: Resource, value: Json) -> tuple[Json, list[str]]:
             raise cannot_be_handled(resource, f"expected {name} to be a text")
     unknown += resource.schema.prune(value)
     if resource.builtin:
+        _drop_nulls(value)
         _check_types(resource, value)
         if resource.normalize is not None:
             resource.normalize(value)
     elif kind.status and value.get("status") is None:
         value.pop("status", None)
     return value, unknown
+
+
+def _drop_nulls(value: Json) -> None:
+    """Drop, in place, every field that is null: to Go it is not there. What is kept as it comes stays whole."""
+    if type(value) is dict:
+        for name in [name for name, child in value.items() if child is None]:
+            del value[name]
+        for name, child in value.items():
+            if name not in _KEPT_WHOLE:
+                _drop_nulls(child)
+    elif type(value) is list:
+        for child in value:
+            _drop_nulls(child)
 
 
 def _check_types(resource: Resource, value: Json) -> None:

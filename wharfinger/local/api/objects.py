@@ -314,7 +314,12 @@ class Objects:
             new = {**_copied(new), "metadata": {**new["metadata"], **versions}}
 
             def own(made: Json) -> Json:
-                return _untimed(managed.update(tracking, held.value, made, manager=call.manager, now=call.now))
+                entries = held.value["metadata"].get("managedFields")
+                if scales.is_owned(kind, entries):
+                    live, shown = scales.as_scale_shows(kind, held.value), scales.as_scale_shows(kind, made)
+                    noted = managed.update(tracking, live, shown, manager=call.manager, now=call.now)
+                    entries = noted["metadata"].get("managedFields")
+                return _untimed(_with_entries(made, entries))
 
             return scales.of(kind, self._replace(transaction, call, held, new, own).held.value)
         config = self._addressed(call, config)
@@ -554,12 +559,13 @@ def _copied(value: Json) -> Json:
 
 def _untimed(value: Json) -> Json:
     """Return the object with the times of updates through `scale` left out, as kube-apiserver leaves them out."""
-    entries = value["metadata"].get("managedFields") or []
-    for index, entry in enumerate(entries):
-        if entry.get("subresource") == "scale" and entry["operation"] == "Update":
-            entries[index] = {name: part for name, part in entry.items() if name != "time"}
-    entries.sort(key=lambda entry: (entry["operation"], entry.get("time") or ""))
-    return value
+    entries = [
+        {name: part for name, part in entry.items() if name != "time"}
+        if entry.get("subresource") == "scale" and entry["operation"] == "Update"
+        else entry
+        for entry in value["metadata"].get("managedFields") or []
+    ]
+    return _with_entries(value, sorted(entries, key=lambda entry: (entry["operation"], entry.get("time") or "")))
 
 
 def _with_entries(value: Json, entries: Json) -> Json:
@@ -573,7 +579,10 @@ def _with_entries(value: Json, entries: Json) -> Json:
 def _wanted(value: Json, resource: Resource) -> Json:
     """Return the part of an object whose changes its generation counts."""
     left = {"metadata", "status"} if resource.kind.status else {"metadata"}
-    return {name: child for name, child in value.items() if name not in left}
+    wanted = {name: child for name, child in value.items() if name not in left}
+    if resource.behaviour.counts_annotations:
+        wanted["metadata"] = value["metadata"].get("annotations")
+    return wanted
 
 
 def finalized(namespace: Json, finalizers: list[str]) -> Json:

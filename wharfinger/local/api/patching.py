@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from wharfinger.core.document import Json
-from wharfinger.core.errors import Invalid, Malformed, excerpt
-from wharfinger.local.api.faults import UnsupportedMediaType
+from wharfinger.core.errors import Malformed, excerpt
+from wharfinger.local.api.faults import Unpatchable, UnsupportedMediaType
 from wharfinger.local.api.negotiation import PatchType
 from wharfinger.local.api.served import Resource
 from wharfinger.local.merge import jsonpatch, strategic
@@ -34,5 +34,5 @@ def patched(resource: Resource, kind: PatchType, old: Json, patch: Json) -> Json
         case _:
             raise Malformed(f"expected a patch that is not an apply, got {kind}")
     if not isinstance(made, dict) or not isinstance(made.get("metadata"), dict):
-        raise Invalid("expected the patched document to be an object with metadata")
+        raise Unpatchable("expected the patched document to be an object with metadata")
     return made

@@ -68,7 +68,7 @@ def of(kind: Kind, value: Json) -> Json:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": wanted},
+        "spec": {"replicas": wanted} if wanted else {},
         "status": status,
     }
 
@@ -86,6 +86,26 @@ def scaled(kind: Kind, value: Json, scale: Json) -> Json:
         name = value["metadata"]["name"]
         raise InvalidObject("Scale", "autoscaling", name, [problem])
     return _with(value, path_of(kind.scale.spec_replicas), wanted)
+
+
+def as_scale_shows(kind: Kind, value: Json) -> Json:
+    """Return `value` without its replicas when they are 0: a Scale leaves them out, so nobody comes to own them."""
+    assert kind.scale is not None
+    if _at(value, kind.scale.spec_replicas) != 0:
+        return value
+    *above, leaf = path_of(kind.scale.spec_replicas)
+    inner = _at(value, ".".join(above))
+    return _with(value, tuple(above), {name: child for name, child in inner.items() if name != leaf})
+
+
+def is_owned(kind: Kind, entries: list[Json] | None) -> bool:
+    """Say whether a managedFields entry owns the replicas.
+
+    Where none does, the Scale is an object that nobody tracks, and scaling makes nobody an owner.
+    """
+    assert kind.scale is not None
+    path = ".".join(f"f:{name}" for name in path_of(kind.scale.spec_replicas))
+    return any(_at(entry.get("fieldsV1"), path) is not None for entry in entries or ())
 
 
 def _at(value: Json, path: str) -> Json:

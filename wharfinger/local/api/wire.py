@@ -11,6 +11,9 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
+from wharfinger.core.errors import Malformed
+from wharfinger.core.quantity import Quantity
+
 SCALARS = frozenset(
     {"string", "int", "bool", "bytes", "double", "time", "microtime", "quantity", "intstr", "json", "[]string"}
 )
@@ -89,7 +92,7 @@ def normalizer(api_version: str, kind: str) -> Normalize | None:
     """Return what writes an object of a built-in kind, in place, as Go writes it after reading it; None without one.
 
     Records and zero values that are always there are filled in; empty lists and maps, and zero values that Go leaves
-    out, go.
+    out, go; quantities are written in their canonical form.
     """
     message = table().kinds.get(f"{api_version} {kind}")
     return _normalizer(message) if message else None
@@ -109,9 +112,12 @@ def _normalizer(message: str) -> Normalize:
     for field in _fields(message):
         below = None if field.type in SCALARS else field.type
         if field.is_list or field.is_map:
-            plan.append((field.name, "list" if field.is_list else "map", field.shown_when_zero, below))
+            sort = "list" if field.is_list else "quantities" if field.type == "quantity" else "map"
+            plan.append((field.name, sort, field.shown_when_zero, below))
         elif below is not None:
             plan.append((field.name, "pointer" if field.optional else "record", None, below))
+        elif field.type == "quantity":
+            plan.append((field.name, "quantity", None, None))
         elif not field.optional and field.type in _ZERO:
             plan.append((field.name, "shown" if field.shown_when_zero else "scalar", _ZERO[field.type], None))
 
@@ -130,6 +136,14 @@ def _normalizer(message: str) -> Normalize:
             if sort == "scalar":
                 if child == extra and kind is type(extra):
                     del value[name]
+            elif sort == "quantity":
+                value[name] = _canonical(child)
+            elif sort == "quantities":
+                if kind is dict:
+                    for key, amount in child.items():
+                        child[key] = _canonical(amount)
+                    if not child and not extra:
+                        del value[name]
             elif sort == "list":
                 if kind is list:
                     if not child and not extra:
@@ -146,6 +160,14 @@ def _normalizer(message: str) -> Normalize:
                 _normalizer(below)(child)
 
     return normalize
+
+
+def _canonical(amount: Any) -> Any:
+    """Return a quantity in its canonical form; what is none is left for validation to name."""
+    try:
+        return str(Quantity.parse(str(amount)))
+    except Malformed:
+        return amount
 
 
 def _each(values: Iterable[Any], message: str) -> None:
