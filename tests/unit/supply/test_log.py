@@ -221,6 +221,35 @@ def test_a_forked_log_does_not_open(desk: Desk, tmp_path: Path) -> None:
         Log(tmp_path / "fork", keeper.key, keeper.sign, desk.clock, remembered=remembered)
 
 
+def test_log_and_signer_restored_from_one_backup_go_on(desk: Desk, tmp_path: Path) -> None:
+    """A backup has the signer's last checkpoint first, then the log, perhaps further by then: it opens and appends."""
+    for count in (2, 258):
+        for future in [desk.log.submit(desk.bundle(f"{count}-{number}")) for number in range(count)]:
+            future.result(timeout=60)
+        older = LogKeeper()
+        older.last = desk.keeper.last
+        desk.log.append(desk.bundle("after the signer was copied"))
+        shutil.copytree(desk.folder, tmp_path / f"copy{count}")
+        desk.log.append(desk.bundle("after the log was copied"))
+        log = Log(tmp_path / f"copy{count}", older.key, older.sign, desk.clock, last=older.last_note)
+        assert log.append(desk.bundle("on")).entries[0].index == log.size - 1
+        log.close()
+        with pytest.raises(Unverified, match="its signed checkpoint"):
+            Log(tmp_path / f"copy{count}", older.key, older.sign, desk.clock, last=desk.keeper.last_note)
+
+
+def test_a_backup_between_two_tails_opens(desk: Desk, tmp_path: Path) -> None:
+    """Copied after a full bundle's tail had gone and before the next was listed, the log has all that was signed."""
+    for future in [desk.log.submit(desk.bundle(str(number))) for number in range(256)]:
+        future.result(timeout=60)
+    older = LogKeeper()
+    older.last = desk.keeper.last
+    shutil.copytree(desk.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("tail-*"))
+    log = Log(tmp_path / "copy", older.key, older.sign, desk.clock, last=older.last_note)
+    assert log.size == 256 and log.append(desk.bundle("on")).entries[0].index == 256
+    log.close()
+
+
 def test_a_log_that_lost_entries_does_not_open(desk: Desk) -> None:
     """Files shorter than the log's own checkpoint are refused, and so is one behind a remembered checkpoint."""
     desk.log.append(desk.bundle("a"))

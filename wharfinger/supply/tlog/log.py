@@ -8,7 +8,8 @@ A batch of entries goes this way, and a crash at any point is followed by the sa
 4. The callers have their proofs.
 
 Between 1 and 4 there is never more than one batch, so that the signer's last checkpoint is always this log's stored
-one or the one that it asks for next. A log that is behind what the signer signed, or beside it, does not open.
+one or the one that it asks for next. Only after both were restored from a backup may the signer's be an earlier one:
+opening asks for it. A log that is behind what the signer signed, or beside it, does not open.
 """
 
 from __future__ import annotations
@@ -91,12 +92,20 @@ class _Waiting:
 class Log:
     """The log in `directory`, signed under `key`, whose name is the log's origin; one process, many threads.
 
-    `remembered` is a checkpoint that somebody kept elsewhere. Opening raises `Unverified` for a log that was rolled
+    `last` gives the note that the signer signed last, empty where there is none; `remembered` is a checkpoint that
+    somebody kept elsewhere. Opening raises `Unverified` for a log that was rolled
     back or forked, `Corrupt` for one whose files contradict each other, `HostUnfit`, and what `sign` raises.
     """
 
     def __init__(
-        self, directory: Path, key: VerifierKey, sign: Sign, clock: Clock, *, remembered: Checkpoint | None = None
+        self,
+        directory: Path,
+        key: VerifierKey,
+        sign: Sign,
+        clock: Clock,
+        *,
+        last: Callable[[], str] = str,
+        remembered: Checkpoint | None = None,
     ) -> None:
         self.key = key
         self.origin = key.name
@@ -116,7 +125,10 @@ class Log:
         self._full = self._tree.extend(leaf_hash(entry) for entry in self._tail.entries)
         self._fresh.update({tile.path: row for tile, row in self._full})
         self._seconds = self._last_seconds()
-        self._check_stored(remembered)
+        note = last()
+        signed = open_checkpoint(note.encode(), self.origin, [self.key]) if note else self._published.checkpoint
+        self._check_stored(stored=self._published.checkpoint, signed=signed, remembered=remembered)
+        self._base = signed.size
         self._publish(opening=True)
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -249,7 +261,7 @@ class Log:
                 failpoint.reached(_PUBLISHED_AFTER)
                 rows: dict[int | None, Sequence[bytes]] = {None: tuple(self._tail.entries)}
                 rows.update(enumerate(map(tuple, self._tree.edge)))
-                self._published = _Published(note, checkpoint, rows)
+                self._published, self._base = _Published(note, checkpoint, rows), checkpoint.size
             if self._tail.room == 0:
                 self._tail.turn()
                 for tile, _ in self._full:
@@ -260,8 +272,7 @@ class Log:
             raise unfit("log", error) from error
 
     def _signed(self, checkpoint: Checkpoint) -> str:
-        base = self._published.checkpoint.size
-        proof = self._tree.consistency(base) if 0 < base < checkpoint.size else []
+        proof = self._tree.consistency(self._base) if 0 < self._base < checkpoint.size else []
         try:
             note = self._sign(self.origin, checkpoint.size, checkpoint.root, proof)
         except (Conflict, Denied) as error:
@@ -356,15 +367,18 @@ class Log:
         except (OSError, Malformed) as error:
             raise Corrupt(f"log: {tile.path} cannot be read: {error}") from error
 
-    def _check_stored(self, remembered: Checkpoint | None) -> None:
-        """Check the tree against its own checkpoint and the one `remembered`."""
-        for what, checkpoint in (("stored", self._published.checkpoint), ("remembered", remembered)):
+    def _check_stored(self, **known: Checkpoint | None) -> None:
+        """Check the tree against every checkpoint that is `known`, by who knows it."""
+        for what, checkpoint in known.items():
             if checkpoint is None:
                 continue
             if checkpoint.size > self._tree.size:
                 raise Unverified(
                     f"log {self.origin}: it has {self._tree.size} entries, its {what} checkpoint {checkpoint.size}",
-                    hint="entries were removed: restore the log from a backup",
+                    hint="the log was rolled back: restore log and issuer from one backup",
                 )
             if self._tree.root(checkpoint.size) != checkpoint.root:
-                raise Unverified(f"log {self.origin}: its entries are not those of its {what} checkpoint")
+                raise Unverified(
+                    f"log {self.origin}: its entries are not those of its {what} checkpoint",
+                    hint="the log was forked: restore log and issuer from one backup",
+                )

@@ -18,7 +18,7 @@ from typing import Final
 from wharfinger.core import failpoint
 from wharfinger.core.errors import Corrupt, Malformed
 from wharfinger.supply.disk import replace_file, sync_folder, unfit, write_all
-from wharfinger.supply.tlog.tiles import WIDTH, encode_entries, split_all_entries
+from wharfinger.supply.tlog.tiles import WIDTH, Tile, encode_entries, split_all_entries
 
 _APPENDED_BEFORE, _APPENDED_AFTER = failpoint.declare("log.append")
 _TURNED_BEFORE, _TURNED_AFTER = failpoint.declare("log.turn")
@@ -37,7 +37,8 @@ class Tail:
         try:
             found = sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
             if not found:
-                self._start(0, [])
+                # A new log, or one restored from a backup that was taken while one tail followed another.
+                self._start(_full_bundles(directory) * WIDTH, [])
                 return
             # A tail is begun before the one that it follows is removed: the newest is whole.
             for old in found[:-1]:
@@ -101,6 +102,14 @@ class Tail:
         replace_file(path, b"")
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         self._path, self.first, self.entries, self._size = path, first, entries, 0
+
+
+def _full_bundles(directory: Path) -> int:
+    """Return how many full bundles of entries there are, without a gap from the first."""
+    count = 0
+    while (directory / Tile(None, count).path).is_file():
+        count += 1
+    return count
 
 
 def _recover(path: Path, data: bytes) -> tuple[list[bytes], int]:
