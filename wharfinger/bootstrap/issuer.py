@@ -35,6 +35,7 @@ from wharfinger.identity.issuer.workloadserver import LONGEST_SLEEP, WorkloadSer
 from wharfinger.identity.issuerclient import PodRegistration
 from wharfinger.identity.source import FileSource, Material
 from wharfinger.identity.spiffeid import SpiffeId, TrustDomain
+from wharfinger.policy import issuance
 from wharfinger.policy.decision import Decision, Verdict, address
 from wharfinger.policy.journal import Journal
 
@@ -60,10 +61,10 @@ class Minutes:
 
     async def asked(self, who: SpiffeId | None, asked: Asked, verdict: Verdict) -> None:
         """Write down a typed request and how it was judged. Raises `HostUnfit`."""
-        name = str(who) if who is not None else "anonymous"
-        await self._write("issuerrequests.judge", verdict, name, asked.request, asked.what, asked.facts)
+        name = None if who is None else str(who)
+        await self._write(issuance.RULE, verdict, name, asked.request, asked.what, asked.facts)
 
-    async def _write(self, rule: str, verdict: Verdict, who: str, verb: str, what: str, facts: Json) -> None:
+    async def _write(self, rule: str, verdict: Verdict, who: str | None, verb: str, what: str, facts: Json) -> None:
         now = self._clock.now()
         inputs: dict[str, Json] = {
             "request": {"who": who, "verb": verb, "what": what, "now": now, "facts": dict(facts)}
@@ -74,7 +75,7 @@ class Minutes:
             part="issuer",
             rule=rule,
             verdict=verdict,
-            who=who,
+            who=who or "anonymous",
             verb=verb,
             what=what,
             inputs={name: address(value) for name, value in inputs.items()},

@@ -40,39 +40,17 @@ from wharfinger.identity.bundledocument import encode_jwks
 from wharfinger.identity.issuer.authority import Authority
 from wharfinger.identity.issuerclient import PodRegistration, pod_json, pod_of
 from wharfinger.identity.serve import Receive, Scope, Send, peer_of
-from wharfinger.identity.spiffeid import Part, Person, SpiffeId
+from wharfinger.identity.spiffeid import Person, SpiffeId
 from wharfinger.identity.x509svid import certificates_to_pem
 from wharfinger.local.api.faults import failure
 from wharfinger.policy.decision import Verdict
+from wharfinger.policy.issuance import READ_TRUST_ROOT, judge
 from wharfinger.supply.publickey import decode_base64
 from wharfinger.supply.tlog.checkpoint import Checkpoint
 
 LARGEST_BODY: Final = 48 * 1024 * 1024
 """Bytes of a request: a statement that names every file of a large model."""
 LARGEST_TREE: Final = 2**63 - 1
-
-MAY_ASK: Final[Mapping[str, frozenset[str]]] = {
-    "register pod": frozenset({"node"}),
-    "list pods": frozenset({"node"}),
-    "forget pod": frozenset({"node"}),
-    "issue person": frozenset({"admin"}),
-    "issue token": frozenset({"admin"}),
-    "sign statement": frozenset({"control"}),
-    "sign checkpoint": frozenset({"registry"}),
-}
-"""Each request and the parts of the platform that may make it; nobody else may."""
-
-
-def judge(who: SpiffeId | None, request: str) -> Verdict:
-    """Judge whether `who` may make a `request`, a name of `MAY_ASK` or `read trust root`, which anyone known may."""
-    if who is None:
-        return Verdict(False, f"an anonymous caller may not {request}", "identity")
-    if request == "read trust root":
-        return Verdict(True, "anyone who is known may")
-    kind = who.kind
-    if isinstance(kind, Part) and kind.name in MAY_ASK.get(request, frozenset()):
-        return Verdict(True, f"the duty of {kind.name}")
-    return Verdict(False, f"{who} may not {request}", "identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +106,7 @@ class Requests:
             ("POST", "/v1/tokens"): ("issue token", self._token),
             ("POST", "/v1/signatures"): ("sign statement", self._signature),
             ("POST", "/v1/checkpoints"): ("sign checkpoint", self._checkpoint),
-            ("GET", "/v1/trust-root"): ("read trust root", self._trust_root),
+            ("GET", "/v1/trust-root"): (READ_TRUST_ROOT, self._trust_root),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +130,7 @@ class Requests:
         if route is None:
             raise NotFound(f"no request {excerpt(method)} {excerpt(path)}")
         request, read = route
-        verdict = judge(who, request)
+        verdict = judge(str(who) if who is not None else None, request)
         if not verdict.allowed:
             await self._record(who, Asked(request, request, {}), verdict)
             raise (Unauthenticated if who is None else Denied)(verdict.reason)
@@ -238,7 +216,7 @@ class Requests:
                 "jwtAuthorities": parse_json(encode_jwks(bundle.jwt_authorities)),
             }
 
-        return Asked("read trust root", "the trust root", {}), do
+        return Asked(READ_TRUST_ROOT, "the trust root", {}), do
 
     def _holder(self, value: Json) -> SpiffeId:
         """Return the person whom a token is asked for: by name, or by SPIFFE ID."""

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from trust_domain import DOMAIN, TRAINER, Domain
 
 from wharfinger.bootstrap.issuer import Minutes, PodSockets
-from wharfinger.bootstrap.issuerrequests import MAY_ASK, Requests, judge
+from wharfinger.bootstrap.issuerrequests import Requests
 from wharfinger.bootstrap.notary import PARSERS, Notary
 from wharfinger.core.errors import Conflict, Denied, Invalid, Malformed, Unauthenticated, WharfingerError
 from wharfinger.core.systemids import SystemIds
+from wharfinger.govern.replay import replay
 from wharfinger.identity import serve
 from wharfinger.identity.bundledocument import parse_jwks
 from wharfinger.identity.issuer.attestation import Process
@@ -30,6 +31,8 @@ from wharfinger.identity.spiffeid import SpiffeId
 from wharfinger.identity.workloadsource import WorkloadSource
 from wharfinger.identity.x509svid import Use, certificates_from_pem, verify
 from wharfinger.policy import journal
+from wharfinger.policy.decision import from_record
+from wharfinger.policy.issuance import MAY_ASK, judge
 from wharfinger.supply import dsse
 from wharfinger.supply.bundle import Bundle, Chain
 from wharfinger.supply.predicates import SIGNERS
@@ -50,7 +53,7 @@ class Issuer:
     def __init__(self, folder: Path) -> None:
         self.domain = Domain(folder)
         self.folder = folder
-        self.journal = journal.Journal(folder / "evidence")
+        self.journal = journal.Journal(folder / "evidence" / "issuer")
         minutes = Minutes(self.journal, self.domain.clock, SystemIds())
         registrations = Registrations(DOMAIN)
         self.pods = PodSockets(registrations, self.domain.authority, minutes, self.domain.clock)
@@ -72,7 +75,7 @@ class Issuer:
 
     def decisions(self) -> list[dict[str, Any]]:
         """Return what was written down."""
-        return [r for r in journal.read(self.folder / "evidence") if r["kind"] == "decision"]
+        return [r for r in journal.read(self.folder / "evidence" / "issuer") if r["kind"] == "decision"]
 
     def close(self) -> None:
         """Stop everything."""
@@ -137,17 +140,21 @@ def test_each_request_is_for_its_own_part_alone(issuer: Issuer) -> None:
             passed.add((str(who), request))
         client.close()
     everyone = {str(who) for who in (*PARTS, TRAINER, ADA, SpiffeId.part(DOMAIN, "builder"))}
-    granted = {(part, request) for request, parts in MAY_ASK.items() for part in parts}
+    granted = {(part, request) for request, part in MAY_ASK.items()}
     assert passed == granted | {(who, "read trust root") for who in everyone}
     written = [(d["who"].rpartition("/")[2], d["verb"], d["allowed"]) for d in issuer.decisions()]
     assert len(written) == len(everyone) * len(REQUESTS)
     assert ("node", "sign statement", False) in written
+    for written_down in issuer.decisions():
+        found, inputs = journal.find(issuer.folder / "evidence", written_down["id"])
+        assert replay(from_record(found), inputs).allowed is written_down["allowed"]
 
 
 def test_nobody_anonymous_is_answered() -> None:
     """Without a certificate every request is refused, the public trust root too."""
     assert not any(judge(None, request).allowed for request in REQUESTS)
-    assert not judge(SpiffeId("spiffe://example.test/wharfinger/admin/more"), "issue token").allowed
+    assert not judge("spiffe://example.test/wharfinger/admin/more", "issue token").allowed
+    assert not judge("spiffe://example.test/wharfinger/admin", "make tea").allowed
 
 
 def test_a_connection_without_a_certificate_gets_401(issuer: Issuer) -> None:
