@@ -157,6 +157,7 @@ class GatewayLoad:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: tuple[Span, Mapping[str, int] | None] | None = None
+        self._connection: http.client.HTTPSConnection | None = None
 
     def __call__(self) -> Mapping[str, int] | None:
         """Return tokens in flight by `NAMESPACE/NAME`, None when the gateway does not answer."""
@@ -167,17 +168,19 @@ class GatewayLoad:
             return self._kept[1]
 
     def _ask(self) -> Mapping[str, int] | None:
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", self._port, timeout=_GATEWAY_SECONDS, context=self._context
-        )
+        if self._connection is None:
+            self._connection = http.client.HTTPSConnection(
+                "127.0.0.1", self._port, timeout=_GATEWAY_SECONDS, context=self._context
+            )
         try:
-            connection.request("GET", "/admin/tokens-in-flight")
-            answer = connection.getresponse()
-            told = parse_json(answer.read()) if answer.status == 200 else None
+            self._connection.request("GET", "/admin/tokens-in-flight")
+            answer = self._connection.getresponse()
+            data = answer.read()
+            told = parse_json(data) if answer.status == 200 else None
         except (OSError, http.client.HTTPException, WharfingerError):
+            self._connection.close()
+            self._connection = None
             return None
-        finally:
-            connection.close()
         return {str(name): int(tokens) for name, tokens in told.items()} if isinstance(told, dict) else None
 
 

@@ -22,6 +22,8 @@ from wharfinger.supply.tlog.note import VerifierKey
 from wharfinger.supply.trustroot import TrustRoot, of_trust_domain
 
 _REFRESH: Final[Span] = MINUTE
+MOST_KEPT: Final = 2048
+"""Bundles that are kept in memory."""
 LARGEST_FILE: Final = 64 * 1024 * 1024
 """Bytes of a file that is read whole, to be screened."""
 
@@ -31,6 +33,7 @@ class RegistryShelf:
 
     def __init__(self, client: RegistryClient) -> None:
         self._client = client
+        self._read: dict[str, tuple[bytes, ...]] = {}
 
     def artifact(self, repository: str, digest: str) -> Artifact:
         """Return an artifact, its manifest verified; raises `NotFound`."""
@@ -46,8 +49,10 @@ class RegistryShelf:
             yield path, self._client.pull_blob(artifact.repository, layer, limit=LARGEST_FILE)
 
     def attached(self, repository: str, digest: str) -> Iterator[bytes]:
-        """Yield the bundles that refer to an artifact."""
-        return artifacts.attached(self._client, repository, digest)
+        """Yield the bundles that refer to an artifact; what was read once is not read again."""
+        if len(self._read) > MOST_KEPT:
+            self._read = {}
+        return artifacts.attached(self._client, repository, digest, known=self._read)
 
     def attach(self, repository: str, digest: str, bundle: bytes, predicate_type: str) -> str:
         """Have `bundle` refer to an artifact; return the digest of its bytes."""

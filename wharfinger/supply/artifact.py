@@ -6,7 +6,7 @@ digest that is signed, follows from the OCI manifest alone: `read` needs no file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, TypeAlias, get_args
@@ -35,7 +35,7 @@ BLAKE3: Final = "io.wharfinger.blake3"
 """Annotation of a layer: the second digest of its file, in hex."""
 PREDICATE: Final = "dev.sigstore.bundle.predicateType"
 """Annotation of an attached bundle: what its statement says."""
-MOST_ATTACHED: Final = 64
+MOST_ATTACHED: Final = 256
 _FILE_PATH: Final = "org.cncf.model.filepath"
 _MODEL_LAYERS: Final[Mapping[str, str]] = {
     ".safetensors": "application/vnd.cncf.model.weight.v1.raw",
@@ -213,11 +213,19 @@ def attach(client: RegistryClient, repository: str, digest: str, bundle: bytes, 
     return layer.digest
 
 
-def attached(client: RegistryClient, repository: str, digest: str, *, predicate_type: str = "") -> Iterator[bytes]:
+def attached(
+    client: RegistryClient,
+    repository: str,
+    digest: str,
+    *,
+    predicate_type: str = "",
+    known: MutableMapping[str, tuple[bytes, ...]] | None = None,
+) -> Iterator[bytes]:
     """Yield the bundles that are attached to the artifact `digest`, verified as bytes alone.
 
-    With `predicate_type`, those alone that say they hold such a statement (nobody signed that they do). Raises
-    `TooLarge` for more than `MOST_ATTACHED`, `Unverified` for a referrer that is not the artifact's.
+    With `predicate_type`, those alone that say they hold such a statement (nobody signed that they do). `known` keeps
+    what was read, by subject and referrer, so that it is not read again. Raises `TooLarge` for more than
+    `MOST_ATTACHED`, `Unverified` for a referrer that is not the artifact's.
     """
     found = client.referrers(repository, digest, BUNDLE)
     if len(found) > MOST_ATTACHED:
@@ -226,12 +234,21 @@ def attached(client: RegistryClient, repository: str, digest: str, *, predicate_
         said = referrer.annotations.get(PREDICATE, "")
         if predicate_type and said and said != predicate_type:
             continue
-        manifest = client.pull_manifest(repository, referrer.digest).manifest
-        if manifest.subject is None or manifest.subject.digest != digest:
-            raise Unverified(f"{referrer.digest}: expected a referrer of {digest}")
-        for layer in manifest.layers:
-            if layer.media_type == BUNDLE:
-                yield client.pull_blob(repository, layer, limit=LARGEST_BUNDLE)
+        held = known.get(f"{digest}/{referrer.digest}") if known is not None else None
+        if held is None:
+            held = tuple(_bundles(client, repository, digest, referrer.digest))
+            if known is not None:
+                known[f"{digest}/{referrer.digest}"] = held
+        yield from held
+
+
+def _bundles(client: RegistryClient, repository: str, digest: str, referrer: str) -> Iterator[bytes]:
+    manifest = client.pull_manifest(repository, referrer).manifest
+    if manifest.subject is None or manifest.subject.digest != digest:
+        raise Unverified(f"{referrer}: expected a referrer of {digest}")
+    for layer in manifest.layers:
+        if layer.media_type == BUNDLE:
+            yield client.pull_blob(repository, layer, limit=LARGEST_BUNDLE)
 
 
 def repository_of(namespace: str, kind: Kind, name: str) -> str:
