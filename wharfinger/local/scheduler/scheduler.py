@@ -96,7 +96,7 @@ class Scheduler:
         self._clock = clock
         self._queue: WorkQueue[Name] = WorkQueue(clock)
         self._lock = threading.Lock()
-        self._waiting: set[Name] = set()
+        self._waiting: dict[Name, tuple[int, str]] = {}
         self._written: dict[Name, Object] = {}
         self._bound: dict[str, tuple[Name, str]] = {}
         self._inventory: tuple[tuple[int, ...], Sequence[Object], Inventory, Mapping[Any, Any]] | None = None
@@ -114,10 +114,10 @@ class Scheduler:
 
     def schedule(self, name: Name) -> None:
         """Decide one pod now and write what was decided. Raises the error family; then it is to be tried again."""
+        pod = self._informers.get("pods", *name)
         with self._lock:
             # From before the state is read: room that is made meanwhile brings the pod back.
-            self._waiting.add(name)
-        pod = self._informers.get("pods", *name)
+            self._waiting[name] = _rank(pod) if pod is not None else (0, "")
         if pod is None or not pending(pod) or _uid(pod) in self._bound:
             self._done(name)
             return
@@ -184,7 +184,7 @@ class Scheduler:
 
     def _done(self, name: Name) -> None:
         with self._lock:
-            self._waiting.discard(name)
+            self._waiting.pop(name, None)
 
     def _give(self, pod: Object, name: str, allocation: Mapping[str, Any] | None) -> None:
         """Write a claim's allocation, if it has none yet, and reserve it for the pod, in one step."""
@@ -277,10 +277,10 @@ class Scheduler:
             self._room()
 
     def _room(self) -> None:
-        """Look at the waiting pods again, soon."""
+        """Look at the waiting pods again, soon: those of higher priority first, then those that wait longest."""
         with self._lock:
-            waiting = sorted(self._waiting)
-        for name in waiting:
+            waiting = sorted((rank, name) for name, rank in self._waiting.items())
+        for _, name in waiting:
             self._queue.add_after(name, _PAUSE)
 
 
@@ -293,6 +293,10 @@ def pending(pod: Object) -> bool:
         and spec.get("schedulerName", NAME) == NAME
         and not _over(pod)
     )
+
+
+def _rank(pod: Object) -> tuple[int, str]:
+    return -int(pod["spec"].get("priority") or 0), str(pod["metadata"].get("creationTimestamp", ""))
 
 
 def _over(pod: Object) -> bool:
