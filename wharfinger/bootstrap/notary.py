@@ -95,6 +95,11 @@ class Notary:
             self._vault.keep_checkpoint(note)
             return note
 
+    def last(self) -> bytes:
+        """Return the note of the checkpoint that was signed last, empty where there is none. Raises `HostUnfit`."""
+        with self._lock:
+            return self._vault.last_checkpoint()
+
     def _opened(self, note: bytes) -> Checkpoint:
         if not note:
             return Checkpoint(self.log_key.name, 0, EMPTY_ROOT)

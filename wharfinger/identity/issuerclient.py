@@ -83,13 +83,14 @@ def pod_of(value: Json) -> PodRegistration:
 class IssuerRoot:
     """What the issuer says to be believed: CA certificates, the log's key (C2SP vkey), JWT authorities (JWKS).
 
-    The name in `log_key` is the log's origin.
+    The name in `log_key` is the log's origin; `log_checkpoint` is the note of its last checkpoint, empty before any.
     """
 
     trust_domain: str
     authorities: tuple[x509.Certificate, ...]
     log_key: str
     jwt_authorities: dict[str, Any]
+    log_checkpoint: str = ""
 
 
 class IssuerClient:
@@ -156,6 +157,7 @@ class IssuerClient:
             trust_domain=str(told["trustDomain"]),
             authorities=certificates_from_pem("".join(told["x509Authorities"]).encode("ascii")),
             log_key=str(told["logKey"]),
+            log_checkpoint=str(told.get("logCheckpoint", "")),
             jwt_authorities=told["jwtAuthorities"],
         )
 
