@@ -99,7 +99,7 @@ def _mutate(value: dict[str, Any], dice: random.Random) -> None:
         case 2 if isinstance(holder[key], list) and holder[key]:
             holder[key].append(copy.deepcopy(dice.choice(holder[key])))
         case 3 if isinstance(holder[key], str):
-            holder[key] += dice.choice(["-", "Z", " ", "é", "x" * 5000])
+            holder[key] += dice.choice(["-", "Z", " ", "é", "x" * 1000])
         case _:
             holder[key] = copy.deepcopy(dice.choice(_STRANGE))
 

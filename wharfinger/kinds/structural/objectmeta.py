@@ -23,6 +23,7 @@ Coerce: TypeAlias = Callable[[Json, str, bool, "list[str]"], None]
 """Brings the metadata in a value to its form, in place; see `compile_coercion`."""
 
 _SORTS: Final = {bool: "bool", int: "number", float: "number", str: "string", list: "array", dict: "object"}
+_TEXT_OR_NULL: Final = {str, type(None)}
 _INT64: Final = range(-(2**63), 2**63)
 _META: Final = "metadata"
 
@@ -96,9 +97,10 @@ def _text_map(value: Json, where: str, _path: str, _unknown: list[str]) -> Json:
         return None
     if type(value) is not dict:
         raise _mistyped(value, where, "map[string]string")
-    for item in value.values():
-        if item is not None and type(item) is not str:
-            raise _mistyped(item, where, "string")
+    if not {*map(type, value.values())} <= _TEXT_OR_NULL:
+        raise _mistyped(
+            next(value[name] for name in sorted(value) if type(value[name]) not in _TEXT_OR_NULL), where, "string"
+        )
     return {name: item or "" for name, item in value.items()}
 
 
@@ -202,13 +204,23 @@ def decode(metadata: Json, path: str = _META, *, drop: bool = False) -> tuple[di
             continue
         try:
             got = read(value, f"struct field ObjectMeta.{name}", f"{path}.{name}", unknown)
-        except Malformed:
+        except Malformed as error:
             if not drop:
-                raise
+                raise _first_wrong(metadata) or error from None
             continue
         if got or (got is not None and name == "deletionGracePeriodSeconds"):
             made[name] = got
     return made, unknown
+
+
+def _first_wrong(metadata: dict[str, Json]) -> Malformed | None:
+    """Return what is wrong with the first field that is, in the order in which Go writes a map."""
+    for name in sorted(metadata.keys() & FIELDS.keys()):
+        try:
+            FIELDS[name](metadata[name], f"struct field ObjectMeta.{name}", name, [])
+        except Malformed as error:
+            return error
+    return None
 
 
 def compile_coercion(node: Node | None, *, root: bool = False) -> Coerce | None:

@@ -108,22 +108,63 @@ def scale_problems(scale: Scale | None, value: Json, *, status_only: bool = Fals
     paths = (scale.status_replicas,) if status_only else (scale.spec_replicas, scale.status_replicas)
     problems = []
     for path in paths:
-        replicas = _at(value, path)
+        try:
+            replicas = _nested(value, path, int)
+        except Malformed as error:
+            problems.append(invalid(path, 0, error.message))
+            continue
         if replicas is None:
             continue
-        if type(replicas) is not int:
-            problems.append(invalid(path, 0, f"{path} accessor error: expected int64, got {printed.as_json(replicas)}"))
-        elif replicas < 0:
+        if replicas < 0:
             problems.append(invalid(path, replicas, "should be a non-negative integer"))
         elif replicas > _MOST_REPLICAS:
             problems.append(invalid(path, replicas, f"should be less than or equal to {_MOST_REPLICAS}"))
+    try:
+        _nested(value, scale.label_selector, str)
+    except Malformed as error:
+        problems.append(invalid(scale.label_selector, "", error.message))
     return problems
 
 
-def _at(value: Json, path: str) -> Json:
+def _nested(value: Json, path: str, kind: type) -> Json:
+    """Return what is at `path` of an object, None for nothing. Raises `Malformed` in Go's words for another type."""
+    walked = ""
     for name in path.removeprefix(".").split("."):
-        value = value.get(name) if isinstance(value, dict) else None
+        walked += f".{name}"
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise _misread(walked, value, "map[string]interface{}")
+        if name not in value:
+            return None
+        value = value[name]
+    if type(value) is not kind:
+        raise _misread(path, value, "int64" if kind is int else "string")
     return value
+
+
+_GO_TYPES: Final = {
+    dict: "map[string]interface {}",
+    list: "[]interface {}",
+    str: "string",
+    bool: "bool",
+    int: "int64",
+    float: "float64",
+}
+
+
+def _misread(path: str, value: Json, wanted: str) -> Malformed:
+    got = _GO_TYPES.get(type(value), "<nil>")
+    return Malformed(f"{path} accessor error: {_go(value)} is of the type {got}, expected {wanted}")
+
+
+def _go(value: Json) -> str:
+    """Return a value as Go's `%v` shows it."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{name}:{_go(value[name])}' for name in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_go, value))}]"
+    return "<nil>" if value is None else printed.text(value)
 
 
 def selectable_fields(paths: Iterable[str], value: Json, *, namespaced: bool) -> Mapping[str, str]:
