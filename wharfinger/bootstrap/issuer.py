@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import array
 import asyncio
+import ctypes
 import logging
 import os
+import resource
 import signal
 import socket
 from dataclasses import dataclass, field
@@ -42,6 +44,7 @@ from wharfinger.policy.journal import Journal
 SOCKET: Final = "workload.sock"
 """The name of a pod's Workload API socket in its folder."""
 LARGEST_INTRODUCTION: Final = 4096
+_PR_SET_DUMPABLE: Final = 4
 
 _log = logging.getLogger(__name__)
 
@@ -137,6 +140,7 @@ class PodSockets:
 
 def main(setting: Setting) -> None:
     """Serve until SIGTERM."""
+    keep_memory_private()
     serve.run(lambda: _serve(setting))
 
 
@@ -172,6 +176,12 @@ async def _serve(setting: Setting) -> None:
     await pods.stop()
     await parts.stop()
     journal.close()
+
+
+def keep_memory_private() -> None:
+    """Have the kernel show this process's memory to nobody of the same user, by ptrace, `/proc` or a core dump."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def lifetimes(seconds: str) -> Lifetimes:
