@@ -28,6 +28,7 @@ from wharfinger.core.errors import (
 )
 from wharfinger.supply.artifact import (
     ARTIFACT_TYPES,
+    MOST_ATTACHED,
     attach,
     attached,
     pull_folder,
@@ -315,7 +316,7 @@ def test_what_claims_to_refer_to_the_artifact_is_asked(liar: Liar) -> None:
     liar.answers[listing] = (INDEX, Manifest(children=(found,), media_type=INDEX).encode())
     with pytest.raises(Unverified):
         list(attached(liar.client, REPO, digest))
-    liar.answers[listing] = (INDEX, Manifest(children=(found,) * 65, media_type=INDEX).encode())
+    liar.answers[listing] = (INDEX, Manifest(children=(found,) * (MOST_ATTACHED + 1), media_type=INDEX).encode())
     with pytest.raises(TooLarge):
         list(attached(liar.client, REPO, digest))
 
