@@ -25,6 +25,7 @@ from wharfinger.core.systemclock import SystemClock
 from wharfinger.core.systemids import SystemIds
 from wharfinger.gpu.quota import allowed, held, silicon
 from wharfinger.kinds.condition import find
+from wharfinger.local.scheduler.placement import Placement, State, Waiting, decide
 from wharfinger.local.scheduler.scheduler import WATCHES, Scheduler
 
 Object = dict[str, Any]
@@ -221,6 +222,22 @@ def test_a_second_allocation_of_a_device_is_a_conflict(quay: Quay) -> None:
     quay.writer.create(claim("red", "b", "whole"))
     with pytest.raises(Conflict, match=r"device gpu\.wharfinger\.io/.* is another claim's"):
         quay.writer.status("resourceclaims", "red", "b", {"allocation": got["allocation"]})
+
+
+def test_a_pod_that_cannot_be_read_keeps_no_other_waiting(quay: Quay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks on one pod is told and tried again; the next pod is placed."""
+
+    def breaks(state: State, p: Object) -> Placement | Waiting:
+        if p["metadata"]["name"] == "odd":
+            raise KeyError("spec")
+        return decide(state, p)
+
+    monkeypatch.setattr("wharfinger.local.scheduler.scheduler.decide", breaks)
+    quay.writer.create(pod("blue", "odd"))
+    quay.control()
+    quay.writer.create(pod("blue", "plain"))
+    quay.eventually(lambda: bool(quay.pod("blue", "plain")["spec"].get("nodeName")))
+    assert "nodeName" not in quay.pod("blue", "odd")["spec"]
 
 
 def test_a_pod_behind_a_gate_or_another_scheduler_is_left(quay: Quay) -> None:

@@ -260,6 +260,10 @@ class Scheduler:
                     "pod not scheduled",
                     extra={"fields": {"pod": "/".join(name), "error": str(error), "again_s": pause / SECOND}},
                 )
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
+                # One pod, or a claim of it, that is not shaped as the API promises must not keep all others waiting.
+                _log.exception("pod not scheduled", extra={"fields": {"pod": "/".join(name)}})
+                self._queue.failed(name)
             finally:
                 self._queue.done(name)
 
