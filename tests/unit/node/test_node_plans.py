@@ -148,6 +148,16 @@ def test_whatever_happens_the_order_is_safe(policy: str, deadline: int | None, o
         assert node.view.released and not node.view.known.main[0].running
 
 
+def test_a_revoked_pod_that_is_deleted_ends_by_the_sooner_of_the_two() -> None:
+    """Deleting a pod does not give it more time than the revocation of its grant left it."""
+    told = pod()
+    told["metadata"]["deletionTimestamp"] = "1970-01-01T00:00:30Z"
+    running = ContainerState("c", started=0, stop_by=30 * SECOND)
+    view = View(told, known(running, failure=Failure("GrantRevoked", "", SECOND)), door=True, prepared=True)
+    assert decide(view, SECOND) == (Step(Verb.TERMINATE, "c", SECOND + SECOND // 2),)
+    assert decide(view, 2 * SECOND) == (Step(Verb.KILL, "c"),)
+
+
 def test_time_alone_wakes_a_pod_that_waits_for_it() -> None:
     """A pause between restarts is waited for exactly; a pod that only a change concerns waits for none."""
     past = Past(1, 0, 100 * SECOND, "Error")

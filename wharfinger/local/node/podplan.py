@@ -76,14 +76,13 @@ def decide(view: View, now: Instant) -> tuple[Step, ...]:
     alive = [state for state in states if state.running]
     if not view.present:
         return tuple(Step(Verb.KILL, s.name) for s in alive) or _release(view) or (Step(Verb.ABANDON),)
-    if view.leaving is not None:
-        return _stop(alive, view.leaving, now) if alive else _release(view)
     deleted = view.pod["metadata"].get("deletionTimestamp")
-    if deleted:
-        return _stop(alive, parse_rfc3339(deleted), now) if alive else _release(view) or (Step(Verb.FINALIZE),)
-    if view.known.failure is not None:
-        until = view.known.failure.since + REVOKED_GRACE
-        return _stop(alive, until, now) if alive else _release(view)
+    ends = [view.leaving] if view.leaving is not None else []
+    ends += [parse_rfc3339(deleted)] if deleted else []
+    ends += [view.known.failure.since + REVOKED_GRACE] if view.known.failure is not None else []
+    if ends:
+        finalize = (Step(Verb.FINALIZE),) if deleted and view.leaving is None else ()
+        return _stop(alive, min(ends), now) if alive else _release(view) or finalize
     if is_settled(view.pod):
         return _stop(alive, now, now) if alive else _release(view)
     policy = policy_of(view.pod)
