@@ -213,6 +213,7 @@ class Requests:
                 "trustDomain": str(bundle.trust_domain),
                 "x509Authorities": [c.public_bytes(Encoding.PEM).decode() for c in bundle.x509_authorities],
                 "logKey": str(self._notary.log_key),
+                "logCheckpoint": self._notary.last().decode(),
                 "jwtAuthorities": parse_json(encode_jwks(bundle.jwt_authorities)),
             }
 
