@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from scripts import JSON, MERGE, STRATEGIC, Step, apply, create, delete, get, of, patch, put
+
+from wharfinger.kinds.kind import Kind
+from wharfinger.kinds.registry import KINDS
 
 MANAGERS = ("kubectl", "one", "two", "wharfinger-control")
 _TEXTS = ("a", "b", "small", "", "x" * 64, "Not A Name", "1", "a.b", "a/b")
@@ -92,12 +96,149 @@ def deployment(draw: random.Random, name: str, oddness: float) -> Any:
     return made
 
 
-_MAKERS = {"inferenceservices": service, "deployments": deployment}
+def job(draw: random.Random, name: str, oddness: float) -> Any:
+    """Return a Job."""
+    container: dict[str, Any] = {"name": "main", "image": draw.choice(("i:1", "i")), "command": ["true"]}
+    if draw.random() < 0.4:
+        container["env"] = _env(draw)
+    spec: dict[str, Any] = {
+        "template": {
+            "spec": {"containers": [container], "restartPolicy": draw.choice(("Never", "OnFailure", "Always"))}
+        }
+    }
+    for field in draw.sample(
+        ("completions", "parallelism", "backoffLimit", "activeDeadlineSeconds"), draw.randrange(3)
+    ):
+        spec[field] = _value(draw) if draw.random() < oddness else draw.randrange(1, 4)
+    if draw.random() < 0.2:
+        spec["suspend"] = draw.choice((True, False))
+    made = of("batch/v1", "Job", name, spec=spec)
+    made["metadata"] = _metadata(draw, name, oddness)
+    return made
+
+
+def config_map(draw: random.Random, name: str, oddness: float) -> Any:
+    """Return a ConfigMap."""
+    made = of("v1", "ConfigMap", name)
+    made["metadata"] = _metadata(draw, name, oddness)
+    if draw.random() < 0.8:
+        made["data"] = {draw.choice("klm"): draw.choice(("1", "two words", "")) for _ in range(draw.randrange(3))}
+    if draw.random() < 0.2:
+        made["binaryData"] = {draw.choice("kb"): draw.choice(("aGk=", "not base64"))}
+    if draw.random() < 0.1:
+        made["immutable"] = draw.choice((True, False))
+    if draw.random() < oddness:
+        made[draw.choice(("data", "immutable", "surprise"))] = _value(draw)
+    return made
+
+
+def pod(draw: random.Random, name: str, oddness: float) -> Any:
+    """Return a Pod."""
+    containers = [
+        {"name": each, "image": draw.choice(("i:1", "i", "i@sha256:" + "a" * 64))}
+        for each in draw.sample(("main", "side"), draw.randrange(1, 3))
+    ]
+    if draw.random() < 0.4:
+        containers[0]["env"] = _env(draw)
+    if draw.random() < 0.3:
+        containers[0]["resources"] = {
+            draw.choice(("limits", "requests")): {"cpu": draw.choice(("1", "0.5", 2, "1500m"))}
+        }
+    if draw.random() < 0.3:
+        containers[0]["readinessProbe"] = {draw.choice(("httpGet", "tcpSocket")): {"port": draw.choice((80, "http"))}}
+    spec: dict[str, Any] = {"containers": containers, "serviceAccountName": "default"}
+    if draw.random() < 0.3:
+        spec["nodeName"] = "here"
+    if draw.random() < 0.3:
+        spec["volumes"] = [{"name": "v", draw.choice(("emptyDir", "configMap")): {}}]
+    if draw.random() < 0.3:
+        spec["restartPolicy"] = draw.choice(("Never", "Sometimes"))
+    if draw.random() < oddness:
+        containers[0][draw.choice(("image", "name", "surprise", "args"))] = _value(draw)
+    made = of("v1", "Pod", name, spec=spec)
+    made["metadata"] = _metadata(draw, name, oddness)
+    return made
+
+
+_SAMPLES = {
+    "^spiffe": ("spiffe://a/b", "spiffe://c/*"),
+    "^sha256": ("sha256:" + "a" * 64, "sha256:" + "b" * 64),
+    "^https?": ("https://a.example", "http://127.0.0.1:8080"),
+    "^\\+?": ("1", "80Gi", "500m"),
+    "^[a-z0-9]": ("a", "b-c"),
+}
+
+
+def _of_schema(draw: random.Random, schema: Any, oddness: float, depth: int = 0) -> Any:
+    """Return a value that fits a schema, more or less."""
+    if draw.random() < oddness / 3:
+        return _value(draw)
+    if "enum" in schema:
+        return draw.choice(schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return draw.choice((1, "80Gi", "500m"))
+    match schema.get("type"):
+        case "object":
+            fields = schema.get("properties") or {}
+            wanted = set(schema.get("required") or ()) | set(draw.sample(list(fields), draw.randrange(len(fields) + 1)))
+            if draw.random() < oddness / 2 and wanted:
+                wanted.discard(draw.choice(sorted(wanted)))
+            made = {field: _of_schema(draw, fields[field], oddness, depth + 1) for field in sorted(wanted)}
+            if isinstance(schema.get("additionalProperties"), dict):
+                made[draw.choice("abc")] = _of_schema(draw, schema["additionalProperties"], oddness, depth + 1)
+            return made
+        case "array":
+            count = (
+                draw.randrange(schema.get("minItems", 0), 3) if schema.get("minItems", 0) < 3 else schema["minItems"]
+            )
+            return [_of_schema(draw, schema["items"], oddness, depth + 1) for _ in range(count)]
+        case "integer":
+            low = max(schema.get("minimum", 0), schema.get("exclusiveMinimum", 0) if not isinstance(
+                schema.get("exclusiveMinimum"), bool) else 0)  # fmt: skip
+            return draw.choice((low, low + 1, low + 2))
+        case "number":
+            return draw.choice((0, 1, 0.5, 1.5))
+        case "boolean":
+            return draw.choice((True, False))
+    if schema.get("format") == "date-time":
+        return draw.choice(("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5+01:00"))
+    pattern = schema.get("pattern", "")
+    for start, samples in _SAMPLES.items():
+        if pattern.startswith(start):
+            return draw.choice(samples)
+    return draw.choice(("a", "b", "true"))
+
+
+def _maker(kind: Kind) -> Maker:
+    """Return what makes objects of one of our kinds from its schema."""
+
+    def make(draw: random.Random, name: str, oddness: float) -> Any:
+        made = of(kind.api_version, kind.name, name, spec=_of_schema(draw, kind.schema["properties"]["spec"], oddness))
+        made["metadata"] = _metadata(draw, name, oddness)
+        return made
+
+    return make
+
+
+Maker = Callable[[random.Random, str, float], Any]
+_OURS: dict[str, Maker] = {kind.plural: _maker(kind) for kind in KINDS if kind.namespaced}
+_MAKERS: dict[str, Maker] = {
+    **_OURS, "inferenceservices": service, "deployments": deployment, "jobs": job, "configmaps": config_map, "pods": pod,
+}  # fmt: skip
+_SCALED = ("deployments", "inferenceservices")
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(child) for name, child in value.items() if child is not None}
+    return [_without_nulls(child) for child in value] if isinstance(value, list) else value
 
 
 def _changed(draw: random.Random, plural: str, oddness: float) -> Any:
     """Return a merge patch."""
     whole = _MAKERS[plural](draw, "a", oddness)
+    if not isinstance(whole.get("spec"), dict):
+        return {name: whole[name] for name in ("data", "metadata") if name in whole}
     spec = whole["spec"]
     if plural == "deployments":
         spec.pop("selector")
@@ -121,7 +262,7 @@ def _operations(draw: random.Random, plural: str) -> Any:
         "",
     )
     return [
-        {"op": draw.choice(("add", "replace", "remove", "test")), "path": draw.choice(paths[: 4 if plural == "deployments" else 7]),
+        {"op": draw.choice(("add", "replace", "remove", "test")), "path": draw.choice(paths[: 7 if plural in _OURS else 4]),
          "value": _value(draw)}
         for _ in range(draw.randrange(1, 3))
     ]  # fmt: skip
@@ -130,7 +271,7 @@ def _operations(draw: random.Random, plural: str) -> Any:
 def story(seed: int, oddness: float = 0.12, length: int = 12) -> list[Step]:
     """Return the requests of one story."""
     draw = random.Random(seed)
-    plural = draw.choice(list(_MAKERS))
+    plural = draw.choice((*_SCALED, *_SCALED, *sorted(_MAKERS)))
     steps: list[Step] = []
     for _ in range(length):
         name, manager = draw.choice("ab"), draw.choice(MANAGERS)
@@ -147,18 +288,19 @@ def story(seed: int, oddness: float = 0.12, length: int = 12) -> list[Step]:
                 query.pop("fieldManager")
                 config = _MAKERS[plural](draw, name, oddness)
                 # A null in a configuration is nothing here and an error there.
-                config["spec"] = {field: value for field, value in config["spec"].items() if value is not None}
+                config = _without_nulls(config)
+                config.setdefault("spec" if plural != "configmaps" else "data", {})
                 steps.append(apply(at, config, manager, **query, **force))
             case 5 | 6:
-                media = STRATEGIC if plural == "deployments" and draw.random() < 0.5 else MERGE
+                media = STRATEGIC if plural not in _OURS and draw.random() < 0.5 else MERGE
                 steps.append(patch(at, _changed(draw, plural, oddness), media, **query))
             case 7:
                 steps.append(patch(at, _operations(draw, plural), JSON, **query))
             case 8:
-                if draw.random() < 0.5:
+                if draw.random() < 0.5 and plural in _SCALED:
                     steps.append(patch(f"{at}/status", {"status": {"replicas": draw.randrange(3)}}, **query))
-                elif plural == "deployments" and draw.random() < 0.5:
-                    steps.append(put(at, deployment(draw, name, oddness), **query))
+                elif plural not in _SCALED or (plural == "deployments" and draw.random() < 0.5):
+                    steps.append(put(at, _MAKERS[plural](draw, name, oddness), **query))
                 else:
                     # To another number each time: who owns replicas that a scaling to 0, or to what they were, has left
                     # is told by kube-apiserver one way now and another way when it reads the object again.

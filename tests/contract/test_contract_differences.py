@@ -114,7 +114,7 @@ def test_both_servers_answer_alike(name: str, local_server: Adapter, kubernetes_
     compare(local_server, kubernetes_server, name, SCRIPTS[name])
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(100))
 def test_stories_made_by_chance_end_alike(seed: int, local_server: Adapter, kubernetes_server: Adapter) -> None:
     """Creations, applies, patches and scalings by several managers, some of them wrong: the same on both."""
     compare(local_server, kubernetes_server, f"story-{seed}", story(seed))

@@ -27,6 +27,9 @@ from wharfinger.kinds.builtin.volumes import SOURCES
 
 _LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
 _IMAGE: Final = re.compile(r"[a-z0-9][a-z0-9._:/-]*(?::[A-Za-z0-9_][A-Za-z0-9._-]*)?", re.ASCII)
+_FIRST_SOURCES: Final = ("emptyDir", "hostPath", "secret", "nfs", "persistentVolumeClaim", "downwardAPI", "configMap")
+"""Kubernetes judges a volume's sources in this order, the rest after."""
+_NAMED_SOURCES: Final = {"configMap": "name", "secret": "secretName", "persistentVolumeClaim": "claimName"}
 _RESIZABLE: Final = frozenset({"cpu", "memory"})
 
 
@@ -152,10 +155,17 @@ def _check_volumes(volumes: Json, at: str, problems: list[FieldProblem]) -> set[
         if name in seen:
             problems.append(duplicate(child(path, "name"), name))
         seen.add(name)
-        sources = [source for source in volume if source in SOURCES]
+        sources = sorted((source for source in volume if source in SOURCES), key=_judged)
         if len(sources) > 1:
-            problems.append(forbidden(child(path, sorted(sources)[1]), "may not specify more than 1 volume type"))
+            problems.append(forbidden(child(path, sources[1]), "may not specify more than 1 volume type"))
+        for source, field in _NAMED_SOURCES.items():
+            if sources[:1] == [source] and not (volume[source] or {}).get(field):
+                problems.append(required(child(child(path, source), field)))
     return seen
+
+
+def _judged(source: str) -> tuple[int, str]:
+    return (_FIRST_SOURCES.index(source) if source in _FIRST_SOURCES else len(_FIRST_SOURCES), source)
 
 
 def _check_claims(claims: Json, at: str) -> Iterator[FieldProblem]:
@@ -272,7 +282,9 @@ def _amount(value: Json) -> Quantity | None:
 def _check_pod(new: Json, old: Json | None) -> list[FieldProblem]:
     spec = new.get("spec") or {}
     problems = check_spec(spec, "spec")
-    if old is not None and _fixed(spec, old["spec"]) != _fixed(old["spec"], old["spec"]):
+    if old is not None and len(spec.get("containers") or ()) != len(old["spec"].get("containers") or ()):
+        problems.append(forbidden("spec.containers", "pod updates may not add or remove containers"))
+    elif old is not None and _fixed(spec, old["spec"]) != _fixed(old["spec"], old["spec"]):
         problems.append(
             forbidden(
                 "spec",

@@ -128,6 +128,9 @@ def _default_job(new: Json) -> None:
     if spec.get("podReplacementPolicy") is None:
         spec["podReplacementPolicy"] = "Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed"
     spec.setdefault("manualSelector", False)
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+    if labels and not new["metadata"].get("labels"):
+        new["metadata"]["labels"] = dict(labels)
     for rule in (spec.get("podFailurePolicy") or {}).get("rules") or []:
         for pattern in rule.get("onPodConditions") or []:
             pattern.setdefault("status", "True")
@@ -165,7 +168,17 @@ def _check_job(new: Json, old: Json | None) -> list[FieldProblem]:
             problems += immutable("spec.completions", spec.get("completions"), before.get("completions"))
         if not before.get("suspend"):
             problems += immutable("spec.template", template, before.get("template"))
+        else:
+            problems += immutable(
+                "spec.template.spec", _placed_anywhere(template), _placed_anywhere(before["template"])
+            )
     return problems
+
+
+def _placed_anywhere(template: Json) -> Json:
+    """Return a pod's spec without what says where it goes: of a suspended job that alone may change."""
+    directives = {"affinity", "nodeSelector", "schedulingGates", "tolerations"}
+    return {name: value for name, value in (template.get("spec") or {}).items() if name not in directives}
 
 
 DEPLOYMENT: Final = Behaviour(

@@ -182,7 +182,8 @@ class Objects:
             raise not_found(call.resource.kind.plural, call.resource.kind.group, call.target.name)
         if not call.resource.builtin and not new["metadata"].get("resourceVersion"):
             problem = invalid("metadata.resourceVersion", 0, "must be specified for an update")
-            raise self._invalid(call, call.target.name, [problem])
+            kind = call.resource.kind
+            raise InvalidObject(kind.plural, kind.group, call.target.name, [problem])
         return self._replace(transaction, call, held, new)
 
     def patch(self, transaction: Transaction, call: Call, make: Callable[[Json], Json]) -> Written:

@@ -10,7 +10,7 @@ from typing import Final
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Malformed, NotFound
 from wharfinger.kinds.builtin.behaviour import Behaviour, Builtin
-from wharfinger.kinds.kind import Column, Kind
+from wharfinger.kinds.kind import Column, Kind, Schema
 from wharfinger.kinds.structural import columns, objectmeta, schema
 from wharfinger.local.api import wire
 from wharfinger.local.api.faults import NoPage
@@ -39,7 +39,7 @@ class Resource:
     @cached_property
     def schema(self) -> schema.Schema:
         """What defaults, prunes and validates its objects."""
-        return schema.compile_schema(self.kind.schema, None if self.builtin else compile_rule)
+        return schema.compile_schema(self.kind.schema, None if self.builtin else compile_rule, typed=self.builtin)
 
     @cached_property
     def coercion(self) -> objectmeta.Coerce | None:
@@ -58,7 +58,7 @@ class Resource:
 
     @cached_property
     def _type(self) -> Type:
-        return openapi.compile_type(self.kind.schema)
+        return openapi.compile_type(_keyed(self.kind.schema) if self.builtin else self.kind.schema)
 
     @cached_property
     def _trackings(self) -> dict[str, managed.Tracking]:
@@ -112,6 +112,25 @@ class Rows:
 
     definitions: tuple[dict[str, Json], ...]
     cells: Callable[[Json, int], Iterable[Json]]
+
+
+_ZERO_KEYS: Final = {"string": "", "integer": 0}
+
+
+def _keyed(schema: Schema) -> Schema:
+    """Return the schema with zero values as defaults of keys of lists, as Kubernetes' OpenAPI has them."""
+    made = dict(schema)
+    for name in ("items", "additionalProperties"):
+        if isinstance(made.get(name), dict):
+            made[name] = _keyed(made[name])
+    if "properties" in made:
+        made["properties"] = {name: _keyed(child) for name, child in made["properties"].items()}
+    for key in made.get("x-kubernetes-list-map-keys") or ():
+        fields = made["items"]["properties"]
+        zero = _ZERO_KEYS.get(fields[key].get("type"))
+        if zero is not None and "default" not in fields[key]:
+            fields[key] = {**fields[key], "default": zero}
+    return made
 
 
 def _definition(column: Column) -> dict[str, Json]:
