@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 
 from wharfinger.bootstrap.part import Setting
 from wharfinger.bootstrap.state import State, write_file
+from wharfinger.core import failpoint
 from wharfinger.core.errors import HostUnfit, TooLarge
 from wharfinger.gpu import declared
 from wharfinger.gpu.devices import Device
@@ -35,6 +36,7 @@ Source = Literal["hardware", "declared"]
 FLEET_LABEL: Final = f"{GROUP}/fleet"
 """Label of a Node: `hardware` or `declared`."""
 _MOST_PODS: Final = 110
+_BEFORE_LAYOUT, _AFTER_LAYOUT = failpoint.declare("fleet.layout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,10 @@ def _declared(folder: Path, nodes: Sequence[DeclaredNode]) -> Fleet:
     for left in set(folder.iterdir()) - {folder / name for name in ("fleet.yaml", *(node.name for node in nodes))}:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
+    failpoint.reached(_BEFORE_LAYOUT)
     for node in nodes:
         declared.build(node, folder / node.name, major)
+    failpoint.reached(_AFTER_LAYOUT)
     silicon = Hardware({node.name: Place(folder / node.name / "root", folder / node.name) for node in nodes})
     silicon.find()
     objects = tuple(_node(node.name, node.labels, node.cpus, node.memory, "declared") for node in nodes)

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from wharfinger.core import failpoint
 from wharfinger.core.errors import Conflict, Corrupt, HostUnfit, NotFound, Unavailable, WharfingerError, excerpt
 from wharfinger.gpu.census import checked
 from wharfinger.gpu.devices import Device, DeviceNode
@@ -28,6 +29,8 @@ from wharfinger.gpu.devices import Device, DeviceNode
 TIMEOUT: Final = 30.0
 """Seconds that a vendor's library may take for one question; cutting a slice on hardware takes about one."""
 COMMAND: Final = (sys.executable, "-P", "-m", "wharfinger.gpu.hardware")
+_BEFORE_CUT, _AFTER_CUT = failpoint.declare("silicon.prepare")
+_BEFORE_RELEASE, _AFTER_RELEASE = failpoint.declare("silicon.release")
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _PR_SET_PDEATHSIG: Final = 1
 _ERRORS: Final[Mapping[str, type[WharfingerError]]] = {
@@ -137,7 +140,9 @@ class Hardware:
         with self._lock:
             ready = self._ready.get((node, device))
             if ready is None:
+                failpoint.reached(_BEFORE_CUT)
                 told = self._ask(node, "prepare", device).devices
+                failpoint.reached(_AFTER_CUT)
                 if [one.name for one in told] != [device] or not told[0].nodes:
                     raise Corrupt(f"device {device} of {node}: expected it with its device nodes, got something else")
                 ready = self._ready[node, device] = self._as_found(node, told[0])
@@ -155,7 +160,9 @@ class Hardware:
         with self._lock:
             self._ready.pop((node, device), None)
             if held.partition is not None:
+                failpoint.reached(_BEFORE_RELEASE)
                 self._ask(node, "release", device)
+                failpoint.reached(_AFTER_RELEASE)
 
     def prepared(self, node: str) -> list[Device]:
         """Return the devices of a node that are prepared now."""

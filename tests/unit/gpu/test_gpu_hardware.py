@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from quay import SMALL, found
 
+from wharfinger.core import failpoint
 from wharfinger.core.errors import Corrupt, HostUnfit, NotFound, Unavailable
 from wharfinger.gpu.census import checked
 from wharfinger.gpu.declared import build
@@ -116,3 +117,32 @@ def test_an_inventory_that_contradicts_itself_is_refused(tmp_path: Path) -> None
     for words, told in lies.items():
         with pytest.raises(Corrupt, match=words):
             checked("n2", told)
+
+
+class Died(Exception):
+    """The end of a process, as a test sees it."""
+
+
+def die() -> None:
+    """Die."""
+    raise Died
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("write", ["silicon.prepare", "silicon.release"])
+def test_a_death_around_a_cut_or_a_release_is_followed_by_the_same_result(
+    write: str, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that died before or after, and was started again, prepares the slice and releases it for good."""
+    monkeypatch.setattr(failpoint, "_armed", {})
+    failpoint.arm(f"{write}.{moment}", die)
+    silicon = hardware(tmp_path)
+    with pytest.raises(Died):
+        silicon.prepare(SLICE)
+        silicon.release(SLICE)
+    monkeypatch.setattr(failpoint, "_armed", {})
+    again = hardware(tmp_path)
+    device = again.prepare(SLICE)
+    assert all((tmp_path / "n2" / "root" / file.path.lstrip("/")).exists() for file in device.nodes)
+    again.release(SLICE)
+    assert (tmp_path / "n2/instances.json").read_bytes() == b"[]"
