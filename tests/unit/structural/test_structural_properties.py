@@ -90,10 +90,10 @@ def nested(depth: int, one: Any = 0) -> Any:
 
 
 @settings(max_examples=400, deadline=None)
-@given(SCHEMAS, VALUES)
-def test_the_quick_answer_is_the_explained_one(document: Any, value: Any) -> None:
+@given(SCHEMAS, VALUES, st.booleans())
+def test_the_quick_answer_is_the_explained_one(document: Any, value: Any, typed: bool) -> None:
     """A value passes the compiled test exactly when the explaining validation finds nothing."""
-    schema = compile_schema(document)
+    schema = compile_schema(document, typed=typed)
     test = compile_test(schema.node)
     assert (test is None or test(value)) == find(value, schema.node).valid
 

@@ -32,7 +32,7 @@ def compile_test(node: Node) -> Test | None:
         dict: _object_test(node),
         bool: None,
     }
-    kinds = _accepted(node.types, node.format)
+    kinds = _accepted(node.types, node.format, node.pattern != "", node.typed)
     enum = _enum_test(node)
     alternatives = _alternatives_test(node)
     nothing = _null_passes(node)
@@ -95,11 +95,11 @@ _SAMPLES: Final[dict[type, tuple[Json, ...]]] = {
 
 
 @lru_cache(maxsize=1024)
-def _accepted(types: tuple[str, ...], form: str) -> tuple[type, ...]:
+def _accepted(types: tuple[str, ...], form: str, pattern: bool, typed: bool) -> tuple[type, ...]:
     """Return the Python types of which some value has a type that the schema asks for, given its format."""
     if not types and not form:
         return tuple(_SAMPLES)
-    node = Node(types, form)
+    node = Node(types, form, pattern="." if pattern else "", typed=typed)
     return tuple(
         kind
         for kind, samples in _SAMPLES.items()
@@ -158,6 +158,11 @@ def _number_test(node: Node) -> Test | None:
     form = node.format if kind else ""
     whole = "integer" in node.types and "number" not in node.types
     limits = [limit for limit in (node.maximum, node.minimum, node.multiple_of) if limit is not None]
+    if node.typed and "integer" in node.types:
+        return lambda value: (
+            next(type_findings(value, node, ""), None) is None
+            and (not limits or next(numbers.check("", value, node, kind, form), None) is None)
+        )
     if not limits and not whole and not form:
         return None
 

@@ -73,11 +73,11 @@ def effective(node: Node, version: Version = LATEST) -> str:
     return name if name in _NUMBER_FORMATS.get(kind, ()) else ""
 
 
-def strip(node: Node, version: Version = LATEST) -> None:
-    """Forget the formats of `node` and below that are not checked at `version`."""
-    node.format = effective(node, version)
+def settle(node: Node, version: Version = LATEST, *, typed: bool = False) -> None:
+    """Forget the formats of `node` and below that are not checked at `version`; note whether values are `typed`."""
+    node.format, node.typed = effective(node, version), typed
     for part in node.parts():
-        strip(part, version)
+        settle(part, version, typed=typed)
 
 
 def unrecognized(node: Node, version: Version = LATEST) -> list[str]:

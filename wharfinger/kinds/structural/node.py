@@ -49,6 +49,7 @@ class Node:
     """One level of a schema. `types` has two entries for int-or-string, none when no type is given.
 
     `additional` is the schema of further properties, or whether there may be any; None when that is not said.
+    `typed` says that values are read into Go's types, which let no list pass for a text.
     """
 
     types: tuple[str, ...] = ()
@@ -83,6 +84,7 @@ class Node:
     list_keys: tuple[str, ...] = ()
     map_type: str = ""
     rules: tuple[Mapping[str, Json], ...] = ()
+    typed: bool = False
     document: Schema = field(default_factory=dict, repr=False)
 
     def parts(self) -> Iterator[Node]:

@@ -135,13 +135,18 @@ def is_monotone(node: Node) -> bool:
 
 
 def compile_schema(
-    document: kind.Schema | None, rules: Compile | None = None, *, version: formats.Version = formats.LATEST
+    document: kind.Schema | None,
+    rules: Compile | None = None,
+    *,
+    version: formats.Version = formats.LATEST,
+    typed: bool = False,
 ) -> Schema:
     """Return the schema of a kind's `document`; formats are those that `version` of Kubernetes checks.
 
-    `rules` compiles its `x-kubernetes-validations`; without it they are not asked. Raises `Malformed` when it
-    cannot be read as structural.
+    `rules` compiles its `x-kubernetes-validations`; without it they are not asked. `typed` says that it is a kind of
+    Kubernetes itself, whose objects are read into Go's types. Raises `Malformed` when the schema cannot be read as
+    structural.
     """
     node = read(document)
-    formats.strip(node, version)
+    formats.settle(node, version, typed=typed)
     return Schema(node, rules)

@@ -13,7 +13,7 @@ from wharfinger.core.document import Json
 from wharfinger.core.printed import quoted
 from wharfinger.kinds.structural import numbers, patterns
 from wharfinger.kinds.structural.correlation import Pair
-from wharfinger.kinds.structural.findings import Finding, Findings, general
+from wharfinger.kinds.structural.findings import Finding, Findings, Sort, general
 from wharfinger.kinds.structural.formats import check_of
 from wharfinger.kinds.structural.node import Node
 from wharfinger.kinds.structural.sameness import identity, same
@@ -96,13 +96,23 @@ def type_findings(value: Json, node: Node, path: str) -> Iterator[Finding]:
         or (kind == "number" and "integer" in types and numbers.is_whole(value))
         or (kind == "integer" and "number" in types)
     )
-    textual = kind in {"string", "array"}
+    # Upstream takes a list for a text of any format; what is read into a type of Go's does not.
+    textual = kind == "string" or (kind == "array" and not node.typed)
+    if node.typed and kind in {"integer", "number"} and "integer" in types:
+        fits = _fits_go(value, node)
     if asked and not textual and not fits and form != asked:
         yield _mistyped(path, asked, form)
     elif asked and textual and "number" not in types and "integer" not in types:
         return
     elif not fits:
         yield _mistyped(path, wanted, kind)
+
+
+def _fits_go(value: float, node: Node) -> bool:
+    """Tell whether a number can be read into Go's type: an integer of its width, or any number for a quantity."""
+    if len(node.types) > 1:
+        return bool(node.pattern) or (type(value) is int and numbers.in_range(value, "integer", "int32"))
+    return type(value) is int and numbers.in_range(value, "integer", node.format)
 
 
 def _mistyped(path: str, wanted: str, got: str) -> Finding:
@@ -118,7 +128,9 @@ def _text_findings(value: str, node: Node, path: str) -> Iterator[Finding]:
     elif node.pattern:
         wrong = patterns.mismatch(node.pattern, value)
         if wrong:
-            yield Finding("invalid", path, value, f"{path} in body should match '{wrong}'")
+            # A quantity that is none cannot even be read into Go's type.
+            sort: Sort = "type" if node.typed and len(node.types) > 1 else "invalid"
+            yield Finding(sort, path, value, f"{path} in body should match '{wrong}'")
 
 
 def _enum_findings(value: Json, node: Node, path: str) -> Iterator[Finding]:
