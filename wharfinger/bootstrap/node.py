@@ -252,7 +252,7 @@ def node(setting: Setting, source: SvidSource, guardian: int) -> Node:
         shown=replace(fleet, enforced=fleet.enforced and groups.devices).shown,
         endpoints={name: setting.endpoint(name) for name in ("api", "registry", "gateway")},
     )
-    doors = fleet.reason or ("" if groups.devices else "only root has control groups that decide on devices")
+    doors = fleet.reason or groups.reason
     machine = Machine(
         isolation=host.isolation,
         reason=host.reason,

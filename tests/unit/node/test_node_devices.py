@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from machine import Fleet, Machine, machine, pod
 
 from wharfinger.local.node import cgroups
-from wharfinger.local.node.cgroups import Limits, Unified
+from wharfinger.local.node.cgroups import Groups, Hybrid, Limits, Unified
 from wharfinger.policy.journal import read
 
 pytestmark = [pytest.mark.serial, pytest.mark.skipif(os.geteuid() != 0, reason="device nodes and groups need root")]
@@ -138,36 +140,77 @@ def test_a_grant_for_another_device_does_not_open_this_one(here: Machine) -> Non
     assert said(here, "swapped") == []
 
 
-def test_the_unified_hierarchy_decides_by_its_program(tmp_path: Path) -> None:
-    """Where control groups are version 2 alone, the eBPF program lets the same opens through, and no others."""
-    root = next((r for r in (cgroups.ROOT, cgroups.ROOT / "unified") if (r / "cgroup.controllers").exists()), None)
+UNIFIED = next((r for r in (cgroups.ROOT, cgroups.ROOT / "unified") if (r / "cgroup.controllers").exists()), None)
+HYBRID = cgroups.ROOT if (cgroups.ROOT / "devices" / "cgroup.procs").exists() else None
+
+
+@pytest.fixture(params=[("version 1", Hybrid, HYBRID), ("version 2", Unified, UNIFIED)], ids=lambda told: told[0])
+def groups(request: pytest.FixtureRequest) -> Iterator[Groups]:
+    """Return control groups of a kind that this host has."""
+    name, kind, root = request.param
     if root is None:
-        pytest.skip("no version 2 control groups are mounted")
-    groups = Unified(f"wharf-test-{os.getpid()}", root)
+        pytest.skip(f"no {name} control groups are mounted")
+    made = kind(f"wharf-test-{os.getpid()}", root)
+    yield made
+    for group in made.names():
+        made.remove(group)
+    made.close()
+
+
+def tries(groups: Groups, path: Path) -> int:
+    """Return the errno of opening a device within the group `pod`, 0 when it opens."""
+    child = os.fork()
+    if child == 0:
+        for control in groups.join("pod"):
+            Path(control).write_text("0")
+        try:
+            os.open("/dev/null", os.O_RDWR)
+            os.open(path, os.O_RDWR)
+        except OSError as error:
+            os._exit(error.errno or 255)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_groups_of_either_version_decide_on_the_same_opens(groups: Groups, tmp_path: Path) -> None:
+    """Closed at first, open when told, closed when told; what is plain opens always; a group that is gone has none."""
     path = tmp_path / "gpu"
     os.mknod(path, 0o20666, os.makedev(Fleet.MAJOR, 0))
+    groups.create("pod", Limits(memory=1 << 30, cpu=500, cpu_request=100))
+    assert tries(groups, path) == errno.EPERM
+    groups.open("pod", [(Fleet.MAJOR, 0)])
+    assert tries(groups, path) == errno.ENXIO
+    groups.open("pod", [])
+    assert tries(groups, path) == errno.EPERM
+    assert groups.names() == ["pod"]
     groups.create("pod", Limits())
-    try:
+    groups.remove("pod")
+    groups.remove("pod")
+    groups.open("pod", [(Fleet.MAJOR, 0)])
+    assert groups.names() == []
+    assert not groups.out_of_memory("pod")
 
-        def tries() -> int:
-            """Return the errno of an open within the group."""
-            child = os.fork()
-            if child == 0:
-                for control in groups.join("pod"):
-                    Path(control).write_text("0")
-                try:
-                    os.open("/dev/null", os.O_RDWR)
-                    os.open(path, os.O_RDWR)
-                except OSError as error:
-                    os._exit(error.errno or 1)
-                os._exit(0)
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-        assert tries() == 1  # EPERM
-        groups.open("pod", [(Fleet.MAJOR, 0)])
-        assert tries() == 6  # ENXIO
-        groups.open("pod", [])
-        assert tries() == 1
-    finally:
-        groups.remove("pod")
-        groups.close()
+def test_what_is_left_in_a_group_is_ended_with_it(groups: Groups) -> None:
+    """Removing a group kills who is in it; its name is free again."""
+    groups.create("pod", Limits())
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    for control in groups.join("pod"):
+        Path(control).write_text(str(child))
+    groups.remove("pod")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    groups.remove("pod")
+    assert groups.names() == []
+
+
+def test_a_host_that_refuses_groups_has_none_and_says_why(tmp_path: Path) -> None:
+    """Where groups cannot be made, pods run without, and the node tells why devices are no doors."""
+    assert cgroups.groups("x", tmp_path).reason == "this host has no control groups"
+    for controller in ("devices", "memory", "pids"):
+        (tmp_path / controller).mkdir()
+        (tmp_path / controller / "cgroup.procs").touch()
+    refused = cgroups.groups("x", tmp_path)
+    assert not refused.devices
+    assert refused.reason.startswith("this host refuses control groups: ")

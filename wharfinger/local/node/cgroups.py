@@ -26,6 +26,7 @@ _NEEDED: Final = ("devices", "memory", "pids")
 _PERIOD: Final = 100_000
 _MOST_PROCESSES: Final = 1024
 _TRIES: Final = 100
+_TRIAL: Final = "trial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class Groups(Protocol):
 
     devices: bool
     """Whether groups decide which devices open."""
+    reason: str
+    """Why they do not."""
 
     def create(self, group: str, limits: Limits) -> None:
         """Make a group that may open the plain devices only."""
@@ -90,18 +93,31 @@ class Groups(Protocol):
 
 
 def groups(name: str, root: Path = ROOT) -> Groups:
-    """Return the control groups below `name` that this host and this user can have."""
-    if os.geteuid() == 0 and all((root / c / "cgroup.procs").exists() for c in _NEEDED):
-        return Hybrid(name, root)
-    if os.geteuid() == 0 and (root / "cgroup.controllers").exists():
-        return Unified(name, root)
-    return Without()
+    """Return the control groups below `name` that this host and this user can have, after trying one."""
+    if os.geteuid() != 0:
+        return Without("only root has control groups that decide on devices")
+    made: Groups
+    if all((root / c / "cgroup.procs").exists() for c in _NEEDED):
+        made = Hybrid(name, root)
+    elif (root / "cgroup.controllers").exists():
+        made = Unified(name, root)
+    else:
+        return Without("this host has no control groups")
+    try:
+        made.create(_TRIAL, Limits())
+        made.remove(_TRIAL)
+    except HostUnfit as error:
+        return Without(f"this host refuses control groups: {error.message}")
+    return made
 
 
 class Without:
-    """No control groups: neither limits nor devices."""
+    """No control groups: neither limits nor devices; `reason` says why."""
 
     devices = False
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
 
     def create(self, group: str, limits: Limits) -> None:
         """Do nothing."""
@@ -132,6 +148,7 @@ class Hybrid:
     """Version 1 controllers, each with a tree of its own."""
 
     devices = True
+    reason = ""
 
     def __init__(self, name: str, root: Path = ROOT) -> None:
         self._name = name
@@ -202,6 +219,7 @@ class Unified:
     """Version 2: one tree; controllers where they are enabled, devices by eBPF."""
 
     devices = True
+    reason = ""
 
     def __init__(self, name: str, root: Path = ROOT) -> None:
         self._root = root
