@@ -19,7 +19,7 @@ def ready(o: Object, holds: bool | None, reason: str, message: str, now: Instant
 def settle(writer: Writer, plural: str, o: Object, fresh: Object, kind: str = "Ready") -> None:
     """Make `fresh` the status of `o`, whole; write nothing when it is that already.
 
-    An event is recorded when the condition `kind` changes its reason: a warning unless it is True.
+    An event is recorded when the condition `kind` changes its reason: a warning when it is False.
     """
     old = o.get("status") or {}
     if dict(old) == dict(fresh):
@@ -27,7 +27,7 @@ def settle(writer: Writer, plural: str, o: Object, fresh: Object, kind: str = "R
     before = find(old.get("conditions"), kind) or {}
     after = find(fresh.get("conditions"), kind) or {}
     if after and before.get("reason") != after.get("reason"):
-        writer.event(o, after["reason"], after["message"], warning=after["status"] != "True")
+        writer.event(o, after["reason"], after["message"], warning=after["status"] == "False")
     key = key_of(o)
     writer.status(plural, key.namespace, key.name, difference(old, fresh))
 

@@ -425,7 +425,7 @@ def _of_container(container: Object) -> str:
     """Return why a container does not run: what it said itself as it ended, before what is said of its restarts."""
     state = container.get("state") or {}
     last = (container.get("lastState") or {}).get("terminated") or {}
-    for ended in (state.get("terminated"), last if state.get("waiting") else None):
+    for ended in (state.get("terminated"), last):
         if ended and ended.get("message"):
             return str(ended["message"])
     for told in (state.get("waiting"), state.get("terminated")):
