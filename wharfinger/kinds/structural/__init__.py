@@ -27,5 +27,5 @@ prunes and validates objects of its kind. All of it is pure: values in, values a
     definition.validate_create(crd) / validate_update(crd, old)        a CustomResourceDefinition itself
 
 How a value is judged: `constraints` answers yes or no in one walk of closures; after a no, `validation`
-walks again and says all that is wrong, in upstream's words. See docs/adr/0004.
+walks again and says all that is wrong, in upstream's words. See docs/adr/0005.
 """
