@@ -6,7 +6,6 @@ import asyncio
 import signal
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Final
 
 from wharfinger.bootstrap import part
 from wharfinger.bootstrap.part import Setting
@@ -23,9 +22,7 @@ from wharfinger.identity.workloadsource import WorkloadSource
 from wharfinger.local.api.authn import Authenticator, VerifyToken
 from wharfinger.local.api.nodelogs import NodeLogs
 from wharfinger.local.api.server import ApiServer
-
-DATABASE: Final = "objects.db"
-"""The database's file, in the part's own folder of the state directory."""
+from wharfinger.local.api.store import DATABASE
 
 
 def token_verifier(bundles: Callable[[], Bundles], audience: str, clock: Clock) -> VerifyToken:

@@ -31,6 +31,7 @@ from typing import IO, Final
 
 from wharfinger.bootstrap.state import SCHEMA_VERSION, State, check_version
 from wharfinger.core.errors import Conflict, Corrupt, HostUnfit, excerpt
+from wharfinger.local.api.store import DATABASE, mark_copied
 
 FORMAT: Final = 1
 FOLDERS: Final = ("issuer", "api", "registry", "log", "evidence", "fleet", "gateway", "console", "node")
@@ -81,6 +82,9 @@ def restore_backup(file: Path, root: Path) -> None:
         scratch = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
         with tarfile.open(file, "r:") as tar:
             _read(tar, scratch)
+        objects = scratch / "api" / DATABASE
+        if objects.exists():
+            mark_copied(objects)
         (scratch / "version").write_text(f"{SCHEMA_VERSION}\n", encoding="ascii")
         if root.exists():
             root.rmdir()

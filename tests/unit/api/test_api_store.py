@@ -13,7 +13,7 @@ import pytest
 
 from wharfinger.core.errors import AlreadyExists, Corrupt, HostUnfit, WharfingerError
 from wharfinger.local.api.commit import Committer, Transaction
-from wharfinger.local.api.store import ADDED, DELETED, MODIFIED, RESTORE_LEAP, Event, Key, Store, backup
+from wharfinger.local.api.store import ADDED, DELETED, MODIFIED, RESTORE_LEAP, Event, Key, Store, mark_copied
 
 
 class Database:
@@ -265,12 +265,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Store(blocked / "objects.db")
 
 
-def test_a_backup_is_whole_and_moves_versions_on(database: Database, tmp_path: Path) -> None:
-    """A copy made under way opens with every acknowledged object, at versions that no client has seen."""
+def test_a_copy_moves_versions_on_when_it_is_opened(database: Database, tmp_path: Path) -> None:
+    """A copy holds every acknowledged object, at versions that no client has seen; it leaps once."""
     database.run(*(database.put(f"n{i}") for i in range(30)))
     target = tmp_path / "copy.db"
-    backup(database.store.path, target)
-    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    with sqlite3.connect(target) as made:
+        database.store.reader.backup(made)
+    made.close()
+    mark_copied(target)
     copy = Database(target)
     assert copy.names() == database.names()
     assert copy.store.floor == copy.store.newest() == 30 + RESTORE_LEAP
@@ -280,10 +282,9 @@ def test_a_backup_is_whole_and_moves_versions_on(database: Database, tmp_path: P
     again.close()
 
 
-def test_a_backup_overwrites_nothing(database: Database, tmp_path: Path) -> None:
-    """A file that is there already stays as it is."""
+def test_what_is_no_database_is_not_marked(tmp_path: Path) -> None:
+    """It stays as it is."""
     target = tmp_path / "copy.db"
     target.write_bytes(b"precious")
-    with pytest.raises(HostUnfit, match="cannot write a backup"):
-        backup(database.store.path, target)
+    mark_copied(target)
     assert target.read_bytes() == b"precious"

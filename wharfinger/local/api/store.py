@@ -14,7 +14,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,9 @@ from typing import NamedTuple
 from wharfinger.core import failpoint
 from wharfinger.core.errors import Corrupt, HostUnfit, WharfingerError, excerpt
 from wharfinger.local.api.audit import Record
+
+DATABASE = "objects.db"
+"""The database's file, in the API server's own folder of the state directory."""
 
 SCHEMA_VERSION = 1
 """Kept in the file's header (`user_version`); a newer one is refused untouched."""
@@ -34,7 +37,7 @@ RESTORE_LEAP = 1 << 20
 
 _CHECK_LIMIT = 64 * 1024 * 1024
 _BEFORE_COMMIT, _AFTER_COMMIT = failpoint.declare("objects.commit")
-_BEFORE_COPY, _AFTER_COPY = failpoint.declare("objects.backup")
+_BEFORE_COPY, _AFTER_COPY = failpoint.declare("objects.copied")
 _BEFORE_SCHEMA, _AFTER_SCHEMA = failpoint.declare("objects.schema")
 _BEFORE_KINDS, _AFTER_KINDS = failpoint.declare("objects.kinds")
 _BEFORE_LEAP, _AFTER_LEAP = failpoint.declare("objects.leap")
@@ -337,48 +340,23 @@ _ORPHANED = (
 )
 
 
-def backup(source: Path, target: Path) -> None:
-    """Copy the live database at `source` to the new file `target`, consistent and durable, mode 0600.
+def mark_copied(path: Path) -> None:
+    """Note in the database at `path`, a copy that nobody has open, that it is one.
 
-    Safe while an API server writes to it, from any process. Opening the copy moves resourceVersion on
-    by `RESTORE_LEAP`, so that clients of the original list again. Raises `HostUnfit` when `target`
-    exists or cannot be written, `Corrupt` when `source` is damaged.
+    Opening it moves resourceVersion on by `RESTORE_LEAP`, so that clients of the original list again. A file that is
+    none of an API server's stays as it is. Raises `HostUnfit` when it cannot be written.
     """
-    _refuse_foreign(source)
-    if not source.exists():
-        raise HostUnfit(f"{source}: expected a database, got nothing")
-    draft = target.with_name(target.name + ".part")
     try:
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        os.close(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
+        with path.open("rb") as file:
+            header = file.read(100)
     except OSError as error:
-        raise HostUnfit(f"{target}: cannot write a backup: {error.strerror}") from error
+        raise HostUnfit(f"{path}: cannot be read: {error.strerror}") from error
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        return
     failpoint.reached(_BEFORE_COPY)
-    with sqlite_errors(draft):
-        reading, writing = sqlite3.connect(source, isolation_level=None), sqlite3.connect(draft, isolation_level=None)
-        try:
-            reading.backup(writing, pages=4096, sleep=0.001)
-            writing.execute("INSERT OR REPLACE INTO facts(name, value) VALUES ('copied', 1)")
-            writing.execute("PRAGMA journal_mode=DELETE")
-        finally:
-            reading.close()
-            writing.close()
-    _settle(draft, target)
+    with sqlite_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("INSERT OR REPLACE INTO facts(name, value) VALUES ('copied', 1)")
     failpoint.reached(_AFTER_COPY)
-
-
-def _settle(draft: Path, target: Path) -> None:
-    try:
-        for path in (draft, target.parent):
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
-        draft.replace(target)
-        handle = os.open(target.parent, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
-    except OSError as error:
-        raise HostUnfit(f"{target}: cannot write a backup: {error.strerror}") from error
 
 
 def _refuse_foreign(path: Path) -> None:
