@@ -36,6 +36,8 @@ CHUNK: Final = 256 * 1024
 LARGEST_ANSWER: Final = 8 * 1024 * 1024
 """Bytes of an answer that is read whole."""
 _TIMEOUT: Final = 60.0
+_STALE: Final = (ConnectionError, http.client.RemoteDisconnected, ssl.SSLEOFError)
+"""How it shows that the other end has closed a connection that was kept."""
 _BY_STATUS: Final[Mapping[int, type[WharfingerError]]] = {
     400: Malformed, 401: Unauthenticated, 403: Denied, 404: NotFound, 405: Malformed, 409: Conflict, 413: TooLarge,
     416: Conflict, 422: Invalid, 507: HostUnfit,
@@ -123,7 +125,7 @@ class Channel:
                     return early
                 self.close()
                 again = isinstance(body, bytes) and not fresh and attempt == 1
-                if not again or not isinstance(error, ConnectionError | http.client.RemoteDisconnected):
+                if not again or not isinstance(error, _STALE):
                     raise Unavailable(f"{self._what}: {error or type(error).__name__}") from error
             else:
                 return answer

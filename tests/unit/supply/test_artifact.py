@@ -38,8 +38,10 @@ from wharfinger.supply.artifact import (
 )
 from wharfinger.supply.channel import Channel
 from wharfinger.supply.hashing import measure
+from wharfinger.supply.manifest import compare
 from wharfinger.supply.registry.client import RegistryClient
 from wharfinger.supply.registry.oci import INDEX, MANIFEST, NOTHING, OCTETS, TITLE, Descriptor, Manifest
+from wharfinger.supply.signing import authenticate_bytes
 
 REPO = "research/datasets/d"
 FILES = {"a.txt": b"a" * 10, "sub/b.txt": b"b" * 70_000, "sub/deep/c": b"", "ünï code": b"x"}
@@ -156,6 +158,25 @@ def test_a_bundle_is_attached_and_found_again(registry: LocalRegistry, folder: P
         assert attach(client, REPO, digest, bundle, predicate_type=kind) == sha256(bundle)
     assert set(attached(client, REPO, digest)) == set(bundles.values())
     assert list(attached(client, REPO, digest, predicate_type="type/two")) == [bundles["type/two"]]
+
+
+def test_a_bundle_of_another_artifact_is_not_this_ones(registry: LocalRegistry, folder: Path, tmp_path: Path) -> None:
+    """A valid signature over other files, attached to these, names what differs."""
+    client = registry.client(CONTROL)
+    digest = push_folder(client, "research/datasets/one", folder, "dataset")
+    other = push_folder(client, "research/datasets/two", laid(tmp_path / "two", {"a.txt": b"other"}), "dataset")
+    notary = Notary()
+    attach(
+        client,
+        "research/datasets/one",
+        digest,
+        notary.sign(read(client, "research/datasets/two", other).contents.statement(), SIGNER),
+    )
+    (bundle,) = attached(client, "research/datasets/one", digest)
+    signed = authenticate_bytes(bundle, notary.trust).manifest
+    compare(signed, read(client, "research/datasets/two", other).contents)
+    with pytest.raises(Unverified, match="changed"):
+        compare(signed, read(client, "research/datasets/one", digest).contents)
 
 
 def test_an_artifact_is_copied_without_sending_it_again(registry: LocalRegistry, folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,6 +84,32 @@ def test_a_forked_log_is_refused_at_the_same_size_and_at_a_later_one(memory: Mem
         with pytest.raises(Unverified, match="forked"):
             memory.advance(other.note(8), lambda size, proof=proof: proof)
     assert memory.checkpoint().size == 5
+
+
+def test_threads_that_follow_a_growing_log_see_no_rollback(memory: Memory) -> None:
+    """Each fetches what is newest while it holds the memory: none remembers an older note after a newer one."""
+    history, size = History("abcdefghij" * 20), 0
+    lock, failed = threading.Lock(), []
+
+    def fetch() -> bytes:
+        nonlocal size
+        with lock:
+            size += 1
+            return history.note(size)
+
+    def follow() -> None:
+        try:
+            for _ in range(20):
+                memory.follow(fetch, lambda seen, first: history.proof(first, seen.size))
+        except Unverified as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=follow) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [] and memory.checkpoint().size == 160
 
 
 def test_a_note_of_another_key_is_refused(memory: Memory, tmp_path: Path) -> None:

@@ -60,11 +60,9 @@ class LogClient:
 
     def checkpoint(self) -> Checkpoint:
         """Return the log's newest checkpoint, verified, and consistent with the one remembered."""
-        data = self._channel.get("/log/checkpoint", accept="text/plain", limit=LONGEST_NOTE)
-        checkpoint = open_checkpoint(data, self._key.name, [self._key])
         if self._memory is not None:
-            self._memory.advance(data, lambda size: self.consistency(size, checkpoint))
-        return checkpoint
+            return self._memory.follow(self._note, lambda seen, size: self.consistency(size, seen))
+        return open_checkpoint(self._note(), self._key.name, [self._key])
 
     def consistency(self, size: int, checkpoint: Checkpoint) -> list[bytes]:
         """Return the proof that the tree of `size` leaves, at least 1, is a prefix of that of `checkpoint`."""
@@ -94,6 +92,9 @@ class LogClient:
     def tile(self, tile: Tile) -> bytes:
         """Return the bytes of a tile as the log gives them."""
         return self._channel.get(f"/log/{tile.path}", limit=_LARGEST_TILE)
+
+    def _note(self) -> bytes:
+        return self._channel.get("/log/checkpoint", accept="text/plain", limit=LONGEST_NOTE)
 
     def close(self) -> None:
         """Close this thread's connection."""

@@ -50,34 +50,46 @@ class Memory:
         one is needed. A checkpoint of fewer leaves than remembered is refused, and so is another of as many. Raises
         `Unverified`, `Malformed`, `HostUnfit`.
         """
-        seen = open_checkpoint(note, self._key.name, [self._key])
         with self._locked():
-            known = self.checkpoint()
-            if seen.size < known.size:
-                raise Unverified(
-                    f"log {self._key.name} was rolled back: it has {seen.size} entries, {known.size} are remembered",
-                    hint=_HINT,
-                )
-            if seen.size == known.size:
-                if seen.root != known.root:
-                    raise Unverified(f"log {self._key.name} was forked at {seen.size} entries", hint=_HINT)
-                return seen
-            if known.size:
-                try:
-                    verify_consistency(known.size, seen.size, known.root, seen.root, prove(known.size))
-                except Unverified as error:
-                    raise Unverified(
-                        f"log {self._key.name} was forked: its {seen.size} entries do not begin with the {known.size} "
-                        f"remembered: {error}",
-                        hint=_HINT,
-                    ) from error
-            failpoint.reached(_BEFORE)
-            try:
-                replace_file(self._path, note)
-            except OSError as error:
-                raise unfit("remembered checkpoint", error) from error
-            failpoint.reached(_AFTER)
+            return self._advance(note, prove)
+
+    def follow(self, fetch: Callable[[], bytes], prove: Callable[[Checkpoint, int], Sequence[bytes]]) -> Checkpoint:
+        """As `advance`, of the note that `fetch` gives, while nobody else advances; `prove` gets its checkpoint too.
+
+        Who fetches first and then remembers may come after somebody with a newer one, and take that for a rollback.
+        """
+        with self._locked():
+            note = fetch()
+            seen = open_checkpoint(note, self._key.name, [self._key])
+            return self._advance(note, lambda size: prove(seen, size))
+
+    def _advance(self, note: bytes, prove: Callable[[int], Sequence[bytes]]) -> Checkpoint:
+        seen, known = open_checkpoint(note, self._key.name, [self._key]), self.checkpoint()
+        if seen.size < known.size:
+            raise Unverified(
+                f"log {self._key.name} was rolled back: it has {seen.size} entries, {known.size} are remembered",
+                hint=_HINT,
+            )
+        if seen.size == known.size:
+            if seen.root != known.root:
+                raise Unverified(f"log {self._key.name} was forked at {seen.size} entries", hint=_HINT)
             return seen
+        if known.size:
+            try:
+                verify_consistency(known.size, seen.size, known.root, seen.root, prove(known.size))
+            except Unverified as error:
+                raise Unverified(
+                    f"log {self._key.name} was forked: its {seen.size} entries do not begin with the {known.size} "
+                    f"remembered: {error}",
+                    hint=_HINT,
+                ) from error
+        failpoint.reached(_BEFORE)
+        try:
+            replace_file(self._path, note)
+        except OSError as error:
+            raise unfit("remembered checkpoint", error) from error
+        failpoint.reached(_AFTER)
+        return seen
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
