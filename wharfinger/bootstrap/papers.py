@@ -18,6 +18,7 @@ from wharfinger.supply.bundle import Bundle
 from wharfinger.supply.registry.client import RegistryClient
 from wharfinger.supply.statement import Statement
 from wharfinger.supply.tlog.client import LogClient
+from wharfinger.supply.tlog.memory import Memory
 from wharfinger.supply.tlog.note import VerifierKey
 from wharfinger.supply.trustroot import TrustRoot, of_trust_domain
 
@@ -74,9 +75,15 @@ class IssuerNotary:
         self._believed: tuple[Span, TrustRoot] | None = None
 
     def sign(self, statement: Statement, signer: str) -> bytes:
-        """Return the bundle of `statement` by `signer`, with its log entry and inclusion proof."""
+        """Return the bundle of `statement` by `signer`, with its log entry and inclusion proof.
+
+        Raises `Unverified` when the log was rolled back or forked since the last signature.
+        """
         bundle = self._issuer.sign_statement(statement.to_json(), SpiffeId(signer))
-        return self._log.append(Bundle.of_json(bundle)).encode()
+        logged = self._log.append(Bundle.of_json(bundle))
+        # A log that does not go on from where it was is refused here: what is signed must be in the log of before.
+        self._log.checkpoint()
+        return logged.encode()
 
     @property
     def trust(self) -> TrustRoot:
@@ -99,6 +106,6 @@ def desk(setting: Setting, source: SvidSource, clock: Clock) -> Desk:
     issuer = IssuerClient("127.0.0.1", setting.ports["issuer"], source)
     key = VerifierKey.parse(issuer.trust_root().log_key)
     port = setting.ports["registry"]
-    log = LogClient("127.0.0.1", port, source, key)
+    log = LogClient("127.0.0.1", port, source, key, memory=Memory(setting.state.of("control") / "log-checkpoint", key))
     shelf = RegistryShelf(RegistryClient("127.0.0.1", port, source))
     return Desk(shelf, IssuerNotary(issuer, log, clock), setting.trust_domain)
