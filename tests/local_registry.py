@@ -136,6 +136,10 @@ class LocalRegistry:
         }  # fmt: skip
         self.objects.take("grants", "MODIFIED", {"metadata": {"namespace": "research", "name": name}, "spec": spec})
 
+    def catalog_has(self, repository: str, reference: str) -> bool:
+        """Say whether a repository holds a manifest."""
+        return self.storage.catalog.resolve(repository, reference) is not None
+
     def decisions(self) -> list[dict[str, Any]]:
         """Return the decisions that are on disk."""
         return [record for record in read(self.folder / "evidence") if record["kind"] == "decision"]
