@@ -342,8 +342,9 @@ def test_what_claims_to_refer_to_the_artifact_is_asked(liar: Liar) -> None:
         list(attached(liar.client, REPO, digest))
 
 
-def test_lists_and_answers_are_bounded(liar: Liar) -> None:
+def test_lists_and_answers_are_bounded(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list whose pages never end, a location on another host, an answer without end: each is an error."""
+    monkeypatch.setattr("wharfinger.supply.registry.client.MOST_PAGES", 9)
     liar.answers[f"/v2/{REPO}/tags/list"] = ("application/json", b'{"tags":["a"]}')
     liar.headers = {"Link": f'</v2/{REPO}/tags/list?n=1>; rel="next"'}
     with pytest.raises(TooLarge):
