@@ -120,6 +120,14 @@ def test_a_condition_that_errs_allows_nothing_and_denies() -> None:
     assert not rule("tenant/research/user/ada", PULL, REPO, policy("pull", who=f"{TD}/*", effect="Deny", text="broken"))
 
 
+def test_names_of_another_trust_domain_mean_nothing() -> None:
+    """A stranger's `tenant/research` is not our research, in no rule and in no condition."""
+    stranger = "spiffe://other.domain/tenant/research/user/ada"
+    known = policy("pull", who=stranger, text="tenant=research")
+    assert not rule(stranger, PULL, REPO, known)
+    assert rule(stranger, PULL, REPO, policy("pull", who=stranger))
+
+
 @given(
     who=st.sampled_from(["ns/a/sa/b", "tenant/t/user/u", "wharfinger/node", "tenant/research/user/ada", "x/y"]),
     action=st.sampled_from(list(Action)),

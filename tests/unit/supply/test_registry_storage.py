@@ -193,6 +193,17 @@ def test_a_full_disk_is_an_error_and_state_is_as_before(shelf: Shelf, monkeypatc
     assert shelf.files() == {sha256(DATA + b"more")}
 
 
+def test_a_body_that_does_not_say_its_length_leaves_room_too(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is kept for journals and catalog at every chunk, not only where a length was announced."""
+    upload = shelf.storage.begin(REPO, "alice")
+    with shelf.storage.held(upload):
+        shelf.storage.write(upload, DATA)
+        monkeypatch.setattr(shelf.storage, "_room", 1 << 62)
+        with pytest.raises(StorageFull):
+            shelf.storage.write(upload, DATA)
+        assert upload.size == len(DATA)
+
+
 @pytest.fixture
 def cramped(tmp_path: Path) -> Iterator[LocalRegistry]:
     """A registry that wants more room than any disk has."""

@@ -79,7 +79,9 @@ class Known:
     policies: Sequence[Mapping[str, Json]] = ()
 
     def tenant(self, who: SpiffeId) -> str:
-        """Return the tenant that `who` belongs to, empty for nobody's."""
+        """Return the tenant that `who` belongs to, empty for nobody's and for other trust domains' names."""
+        if who.trust_domain.name != self.trust_domain:
+            return ""
         match who.kind:
             case Person(tenant, _):
                 return tenant

@@ -77,18 +77,19 @@ def _tenancy(tenants: Any) -> tuple[Mapping[str, str], Mapping[str, frozenset[st
     # A namespace is the oldest tenant's that claims it: a younger one cannot take it over.
     for tenant in sorted(tenants, key=lambda t: (t["metadata"].get("creationTimestamp") or "", t["metadata"]["name"])):
         name = tenant["metadata"]["name"]
-        admins[name] = frozenset(tenant["spec"].get("admins") or ())
-        for namespace in tenant["spec"].get("namespaces") or ():
+        spec = tenant.get("spec") or {}
+        admins[name] = frozenset(spec.get("admins") or ())
+        for namespace in spec.get("namespaces") or ():
             tenant_of.setdefault(namespace, name)
     return tenant_of, admins
 
 
 def _workload(grant: Object | None) -> str:
-    return "" if grant is None else str(grant["spec"].get("workload", ""))
+    return "" if grant is None else str((grant.get("spec") or {}).get("workload", ""))
 
 
 def _artifact(item: Object | None) -> Mapping[str, Any]:
-    return {} if item is None else item["spec"].get("artifact") or {}
+    return {} if item is None else (item.get("spec") or {}).get("artifact") or {}
 
 
 def _repository(item: Object | None) -> str:

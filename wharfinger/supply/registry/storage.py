@@ -157,6 +157,8 @@ class Storage:
         """Add `data` to a held upload. Raises `TooLarge`, `StorageFull`; then nothing of `data` counts."""
         if upload.size + len(data) > LARGEST_BLOB:
             raise TooLarge(f"expected a blob of at most {LARGEST_BLOB} bytes")
+        # Not every body says its length: none may take the room that evidence needs.
+        self.check_room(len(data))
         try:
             write_all(upload.descriptor, data)
         except OSError as error:
