@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable
 from importlib.metadata import version
 
+from prometheus_client import REGISTRY
+
 from wharfinger.bootstrap import part
 from wharfinger.bootstrap.part import Setting
 from wharfinger.controllers.admission import admit
@@ -64,6 +66,7 @@ async def _serve(setting: Setting, source: SvidSource, verify_token: VerifyToken
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     api = server(setting, source, verify_token)
+    REGISTRY.register(api.metrics)
     front = serve.Server(api.app, source, serve.bind(setting.ports["api"]), ready=api.why_not_ready)
     await api.start()
     await front.start()

@@ -175,6 +175,13 @@ class _Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._extensions = {PEER: peer_id(transport.get_extra_info("ssl_object"))}
 
+    def shutdown(self) -> None:
+        """Stop: a connection that waits for its next request is cut, as its client may never read our goodbye."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]

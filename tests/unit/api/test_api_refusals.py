@@ -111,6 +111,19 @@ def test_tenancy_follows_the_tenant_at_once(tenants: LocalApi) -> None:
         eve.list(MAPS, "green-ml")
 
 
+def test_an_open_watch_ends_when_it_is_allowed_no_more(tenants: LocalApi) -> None:
+    """What happens after the tenant has lost the namespace is not told to its people."""
+    client, eve = tenants.client(), tenants.client(person("brown", "eve"))
+    client.create(RESOURCES["namespaces"], of("Namespace", "brown-ml"))
+    client.create(RESOURCES["tenants"], of("Tenant", "brown", spec={"namespaces": ["brown-ml"], "admins": []}))
+    watch = eve.watch(MAPS, "brown-ml", resource_version=eve.list(MAPS, "brown-ml")["metadata"]["resourceVersion"])
+    client.create(MAPS, of("ConfigMap", "seen", "brown-ml"))
+    assert next(watch).object["metadata"]["name"] == "seen"
+    client.delete(RESOURCES["tenants"], "", "brown")
+    client.create(MAPS, of("ConfigMap", "unseen", "brown-ml"))
+    assert list(watch) == []
+
+
 def test_a_workload_reads_the_grants_of_its_namespace_alone(tenants: LocalApi) -> None:
     """Nothing else, and nobody else's."""
     chat = tenants.client(workload("red-ml", "chat"))
@@ -244,6 +257,36 @@ def test_a_second_server_on_one_database_says_so(api: LocalApi) -> None:
     """It does not start."""
     with pytest.raises(HostUnfit, match="only API server"):
         LocalApi(api.server.store.path).start()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "pods/p/log"), ("GET", "pods/p/binding"), ("DELETE", "configmaps/a/status"),
+                         ("PUT", "configmaps"), ("DELETE", "deployments/d/scale")],
+)  # fmt: skip
+def test_what_means_nothing_somewhere_is_refused(api: LocalApi, method: str, path: str) -> None:
+    """405, or 404 for a subresource that the kind does not have; never a fault of the server."""
+    plural, _, rest = path.partition("/")
+    base = RESOURCES[plural].path("default")
+    status, _ = api.client().raw(method, f"{base}/{rest}" if rest else base, body={})
+    assert status in (404, 405)
+
+
+def test_metrics_count_what_is_answered_and_committed(api: LocalApi) -> None:
+    """Requests by method, resource and code; mutations and commits; open watches; unknown paths share one label."""
+    client, metrics = api.client(), api.server.metrics
+    before = {name: metrics.requests[name] for name in (("POST", "configmaps", 201), ("GET", "", 404))}
+    commits = metrics.commits
+    client.create(MAPS, of("ConfigMap", "counted", "default"))
+    for path in ("/nonsense", "/apis/x/v1/y/z"):
+        client.raw("GET", path)
+    assert {name: metrics.requests[name] - count for name, count in before.items()} == {
+        ("POST", "configmaps", 201): 1, ("GET", "", 404): 2,
+    }  # fmt: skip
+    assert metrics.commits > commits and metrics.mutations >= metrics.commits and metrics.commit_seconds > 0
+    names = {family.name for family in metrics.collect()}
+    assert {"wharf_api_requests", "wharf_api_commits", "wharf_api_watches", "wharf_api_resource_version"} <= names
+    status, text = client.raw("GET", "/metrics")
+    assert status == 200 and b"python_info" in text
 
 
 def test_malformed_continue_tokens_and_selectors_are_refused(api: LocalApi) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import orjson
@@ -23,6 +23,7 @@ from wharfinger.local.api.answer import Answer, Stream
 from wharfinger.local.api.audit import Record, shown
 from wharfinger.local.api.commit import Committer
 from wharfinger.local.api.faults import DEFECTS, Defect, MethodNotAllowed, NoPage, failure, not_found
+from wharfinger.local.api.metrics import Metrics
 from wharfinger.local.api.openapi import Documents
 from wharfinger.local.api.reading import Reading
 from wharfinger.local.api.request import Query, Target
@@ -78,8 +79,11 @@ class Api:
         authorize: Authorize,
         clock: Clock,
         version: str,
+        metrics: Metrics,
         logs: PodLogs | None = None,
+        rule_changes: Callable[[], int] = lambda: 0,
     ) -> None:
+        """Answer from these parts; `rule_changes` grows when what was allowed may be so no more."""
         self._catalogue = catalogue
         self._store = store
         self._committer = committer
@@ -89,6 +93,8 @@ class Api:
         self._authorize = authorize
         self._clock = clock
         self._logs = logs
+        self._metrics = metrics
+        self._rule_changes = rule_changes
         self._documents = Documents(catalogue)
         self._version = orjson.dumps(
             {
@@ -124,6 +130,8 @@ class Api:
         except DEFECTS as defect:
             _log.exception("a request failed by a defect of ours", extra={"fields": {"path": scope["path"]}})
             given = self._failed(Defect(f"the server failed: {type(defect).__name__}"), target)
+        resource = target.resource if target is not None and target in self._catalogue else ""
+        self._metrics.answered(scope["method"], resource, given.status)
         if isinstance(given, Stream):
             await _stream(given, receive, send)
         else:
@@ -206,6 +214,8 @@ class Api:
             if target.subresource in {"status", "scale"} and not resource.builtin:
                 raise not_found(target.plural, target.group, target.name)
             raise NotFound("the server could not find the requested resource")
+        if target.subresource and verb not in discovery.VERBS_OF[target.subresource]:
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
         await self._allow(asked, verb, target, resource)
         form = negotiation.accepted(asked.header(b"accept")) if verb != "watch" else _watch_form(asked)
         match verb:
@@ -214,9 +224,25 @@ class Api:
             case "list" | "watch":
                 options = request.list_options(asked.query, watch=verb == "watch")
                 if verb == "watch":
-                    return self._reading.changes(resource, target, form, asked.query, options)
+                    changes = self._reading.changes(resource, target, form, asked.query, options)
+                    return self._while_allowed(asked, verb, target, changes)
                 return await self._reading.many(resource, target, form, asked.query, options)
         return await self._write(asked, verb, resource, target, form, receive)
+
+    def _while_allowed(self, asked: _Asked, verb: str, target: Target, stream: Stream) -> Stream:
+        """Return the stream, which ends before its next part when the caller may see it no more."""
+
+        async def parts() -> AsyncIterator[bytes]:
+            seen = self._rule_changes()
+            async with contextlib.aclosing(stream.parts) as inner:  # type: ignore[type-var]
+                async for part in inner:
+                    if self._rule_changes() != seen:
+                        seen = self._rule_changes()
+                        if not self._authorize(asked.caller.name, _attempt(verb, target)).allowed:
+                            return
+                    yield part
+
+        return replace(stream, parts=parts())
 
     def _check_place(self, resource: Resource, target: Target) -> None:
         """Refuse paths that name a namespace for a cluster-wide kind, or none where one is needed."""
@@ -228,9 +254,10 @@ class Api:
     async def _get(self, asked: _Asked, resource: Resource, target: Target, form: negotiation.Form) -> Answer | Stream:
         if asked.query.flag("watch"):
             options = request.narrowed(request.list_options(asked.query, watch=True), target.name)
-            return self._reading.changes(resource, target, form, asked.query, options)
+            changes = self._reading.changes(resource, target, form, asked.query, options)
+            return self._while_allowed(asked, "get", target, changes)
         if target.subresource == "log":
-            return await self._log_of(asked, resource, target)
+            return self._while_allowed(asked, "get", target, await self._log_of(asked, resource, target))
         if target.subresource == "scale":
             stored = self._store.get(Key(resource.number, target.namespace, target.name))
             return answer.of_value(200, self._writing.scale_of(stored, target, resource), form)
@@ -266,7 +293,7 @@ class Api:
 
     async def _allow(self, asked: _Asked, verb: str, target: Target, resource: Resource) -> None:
         """Raise `Denied` unless the caller may; an attempt to write is recorded before it is answered."""
-        attempt = Attempt(verb, target.group, target.plural, target.subresource, target.namespace, target.name)
+        attempt = _attempt(verb, target)
         verdict = self._authorize(asked.caller.name, attempt)
         if verdict.allowed:
             return
@@ -322,6 +349,10 @@ class Api:
         options = {name: values[0] for name, values in asked.query.values.items()}
         _check_container(pod, options.get("container", ""))
         return Stream(await self._logs.open(pod, options), ((b"content-type", b"text/plain"),))
+
+
+def _attempt(verb: str, target: Target) -> Attempt:
+    return Attempt(verb, target.group, target.plural, target.subresource, target.namespace, target.name)
 
 
 def _check_container(pod: Json, wanted: str) -> None:

@@ -185,9 +185,18 @@ Mutation = Callable[[Transaction], Any]
 class Committer:
     """Runs mutations in the event loop's thread and their commits in a thread of its own."""
 
-    def __init__(self, store: Store, publish: Callable[[Sequence[Event]], None]) -> None:
-        """Write to `store`; hand the events of every durable transaction to `publish`, in order."""
+    def __init__(
+        self,
+        store: Store,
+        publish: Callable[[Sequence[Event]], None],
+        committed: Callable[[int, float], None] = lambda _mutations, _seconds: None,
+    ) -> None:
+        """Write to `store`; hand the events of every durable transaction to `publish`, in order.
+
+        `committed` is told how many mutations a transaction had and how many seconds it took to become durable.
+        """
         self._store = store
+        self._committed = committed
         self._publish = publish
         self._thread = ThreadPoolExecutor(1, "commit")
         self._waiting: deque[tuple[Mutation, asyncio.Future[Any]]] = deque()
@@ -240,7 +249,10 @@ class Committer:
                     answers[-1] = (done, *self._one(transaction, mutation))
                 changed = self._store.writer.total_changes != before
             if changed:
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit)
+                loop = asyncio.get_running_loop()
+                began = loop.time()
+                await loop.run_in_executor(self._thread, self._store.commit)
+                self._committed(len(answers), loop.time() - began)
             else:
                 self._store.rollback()
         except WharfingerError as error:

@@ -10,14 +10,14 @@ from wharfinger.kinds.kind import GROUP
 from wharfinger.local.api.served import Catalogue, Resource
 
 _ALL_VERBS: Final = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-_VERBS_OF: Final[dict[str, list[str]]] = {
+VERBS_OF: Final[dict[str, list[str]]] = {
     "status": ["get", "patch", "update"],
     "scale": ["get", "patch", "update"],
     "log": ["get"],
     "binding": ["create"],
-    "ephemeralcontainers": ["get", "patch", "update"],
     "finalize": ["update"],
 }
+"""What may be done with each subresource."""
 _KIND_OF: Final = {"scale": ("autoscaling", "v1", "Scale"), "binding": ("", "v1", "Binding")}
 
 REVIEWS: Final = {
@@ -99,7 +99,7 @@ def _entries(resource: Resource) -> Iterator[Json]:
             "singularName": "",
             "namespaced": kind.namespaced,
             "kind": word,
-            "verbs": _VERBS_OF[name],
+            "verbs": VERBS_OF[name],
         }
         if (group, version) != (kind.group, kind.version):
             below["group"], below["version"] = group, version

@@ -14,6 +14,7 @@ from wharfinger.kinds.kind import Column, Kind, Schema
 from wharfinger.kinds.structural import columns, objectmeta, schema
 from wharfinger.local.api import wire
 from wharfinger.local.api.faults import NoPage
+from wharfinger.local.api.request import Target
 from wharfinger.local.api.rules import compile_rule
 from wharfinger.local.merge import managed, openapi, strategic
 from wharfinger.local.merge.schema import Type
@@ -144,7 +145,7 @@ def _definition(column: Column) -> dict[str, Json]:
 
 
 _OWN_SUBRESOURCES: Final[Mapping[str, tuple[str, ...]]] = {
-    "pods": ("binding", "ephemeralcontainers", "log"),
+    "pods": ("binding", "log"),
     "namespaces": ("finalize",),
 }
 
@@ -189,6 +190,10 @@ class Catalogue:
                 raise NoPage("404 page not found")
             raise NotFound("the server could not find the requested resource")
         return found
+
+    def __contains__(self, target: object) -> bool:
+        """Say whether a `request.Target` is of a resource that is served."""
+        return isinstance(target, Target) and (target.group, target.version, target.plural) in self._by_path
 
     def numbered(self, number: int) -> Resource | None:
         """Return the resource with this number in the store; None for one that is served no more."""

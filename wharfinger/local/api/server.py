@@ -15,6 +15,7 @@ from wharfinger.kinds.registry import KINDS
 from wharfinger.local.api.app import Api, Authenticate, PodLogs
 from wharfinger.local.api.collector import Collector
 from wharfinger.local.api.commit import Committer, Transaction
+from wharfinger.local.api.metrics import Metrics
 from wharfinger.local.api.objects import Admit, Call, Objects
 from wharfinger.local.api.reading import BOOKMARK_EVERY, Reading
 from wharfinger.local.api.request import Target, WriteOptions
@@ -56,13 +57,14 @@ class ApiServer:
         """Open the database at `path`. Raises `Corrupt` or `HostUnfit`, as `Store` does."""
         self.store = Store(path, max_pages=max_pages)
         self.hub = Hub(self.store.rv)
-        self.committer = Committer(self.store, self._publish)
+        self.committer = Committer(self.store, self._publish, self._committed)
         self.catalogue = Catalogue(KINDS, BUILTINS, self.store.enrol)
         self.tenants = Tenants(self.store, self.catalogue.named("tenants"))
         self.objects = Objects(self.catalogue, ids, admit)
         following = (self.catalogue, self.store, self.committer, self.objects, clock, who)
         self.collector = Collector(*following)
         self.retention = Retention(*following)
+        self.metrics = Metrics(self.hub.count, lambda: self.hub.rv)
         self._clock = clock
         self._who = who
         reading = Reading(self.store, self.hub, clock, bookmark_every=bookmark_every)
@@ -77,8 +79,13 @@ class ApiServer:
             clock=clock,
             version=version,
             logs=logs,
+            metrics=self.metrics,
+            rule_changes=lambda: self.tenants.changes,
         )
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _committed(self, mutations: int, seconds: float) -> None:
+        self.metrics.committed(mutations, seconds)
 
     def _publish(self, events: Sequence[Event]) -> None:
         self.tenants.notice(events)

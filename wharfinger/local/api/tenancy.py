@@ -21,11 +21,14 @@ class Tenants:
         self._store = store
         self._number = resource.number
         self._known: Tenancy | None = None
+        self.changes = 0
+        """How often the Tenants have changed: what was allowed before may be so no more."""
 
     def notice(self, events: Sequence[Event]) -> None:
         """Forget what was read when a Tenant changed."""
         if any(event.kind == self._number for event in events):
             self._known = None
+            self.changes += 1
 
     @property
     def tenancy(self) -> Tenancy:
