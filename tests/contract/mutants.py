@@ -82,11 +82,12 @@ def mutants(seed: int, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
         name = dice.choice(list(SPECS))
         value = whole(name)
         for _ in range(number % 4):
-            _mutate(value, dice)
+            mutate(value, dice)
         yield name, value
 
 
-def _mutate(value: dict[str, Any], dice: random.Random) -> None:
+def mutate(value: dict[str, Any], dice: random.Random) -> None:
+    """Change one place of an object."""
     places = [place for place in _places(value, ()) if place[0][0] not in {"apiVersion", "kind"}]
     path, holder, key = dice.choice(places)
     if path == ("metadata",) or path == ("metadata", "name"):

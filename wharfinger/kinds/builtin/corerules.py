@@ -12,6 +12,7 @@ from wharfinger.core.causes import child, duplicate, forbidden, invalid, item, k
 from wharfinger.core.document import Json
 from wharfinger.core.errors import FieldProblem
 from wharfinger.kinds.builtin.behaviour import Behaviour
+from wharfinger.kinds.builtin.variablerules import EFFECTS
 
 LARGEST_DATA: Final = 1024 * 1024
 """Bytes that the values of a ConfigMap or Secret may hold together."""
@@ -131,7 +132,7 @@ def _check_lease(new: Json, _old: Json | None) -> list[FieldProblem]:
 def _default_service(new: Json) -> None:
     spec = new.setdefault("spec", {})
     for port in spec.get("ports") or []:
-        port.setdefault("targetPort", port.get("port"))
+        port["targetPort"] = port.get("targetPort") or port.get("port")
     if spec.get("type") != "ExternalName":
         spec.setdefault("internalTrafficPolicy", "Cluster")
     if spec.get("type") in {"NodePort", "LoadBalancer"}:
@@ -195,16 +196,22 @@ def _check_node(new: Json, old: Json | None) -> list[FieldProblem]:
     problems: list[FieldProblem] = []
     seen: set[tuple[Json, Json]] = set()
     for index, taint in enumerate((new.get("spec") or {}).get("taints") or []):
-        at = item("spec.taints", index)
-        problems += [
-            invalid(child(at, "key"), taint.get("key"), wrong) for wrong in names.label_key(taint.get("key", ""))
-        ]
-        if taint.get("effect") not in {"NoSchedule", "PreferNoSchedule", "NoExecute"}:
-            supported = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-            problems.append(not_supported(child(at, "effect"), taint.get("effect"), supported))
-        mark = (taint.get("key"), taint.get("effect"))
+        # Kubernetes calls the place so, though taints stand in the spec.
+        at = item("metadata.taints", index)
+        key, value, effect = (taint.get(name) or "" for name in ("key", "value", "effect"))
+        problems += [invalid(child(at, "key"), key, wrong) for wrong in names.label_key(key)]
+        wrong_value = names.label_value(value)
+        if wrong_value:
+            problems.append(invalid(child(at, "value"), value, ";".join(wrong_value)))
+        if not effect:
+            problems.append(required(child(at, "effect")))
+        elif effect not in EFFECTS:
+            problems.append(not_supported(child(at, "effect"), effect, EFFECTS))
+        mark = (key, effect)
         if mark in seen:
-            problems.append(duplicate(at, taint))
+            made = duplicate(at, taint)
+            text = f"{made.message}: taints must be unique by key and effect pair"
+            problems.append(FieldProblem(at, text, made.reason))
         seen.add(mark)
     provider = (old or {}).get("spec", {}).get("providerID")
     if provider and (new.get("spec") or {}).get("providerID") != provider:

@@ -23,6 +23,7 @@ from wharfinger.core.errors import FieldProblem, Malformed
 from wharfinger.core.quantity import Quantity
 from wharfinger.kinds.builtin.behaviour import Behaviour
 from wharfinger.kinds.builtin.corerules import check_port
+from wharfinger.kinds.builtin.variablerules import check_resource, check_source, check_tolerations
 from wharfinger.kinds.builtin.volumes import SOURCES
 
 _LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
@@ -115,6 +116,7 @@ def check_spec(spec: Json, at: str) -> list[FieldProblem]:
             seen.add(label)
             problems += _check_container(container, path, volumes, claims)
     problems += _check_identity(spec, at)
+    problems += check_tolerations(spec.get("tolerations"), child(at, "tolerations"))
     policy = spec.get("dnsPolicy")
     if policy not in {"ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"}:
         supported = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
@@ -198,8 +200,7 @@ def _check_container(container: Json, at: str, volumes: set[str], claims: set[Js
             yield required(child(path, "name"))
         for wrong in names.relaxed_environment_name(variable["name"]) if variable.get("name") else ():
             yield invalid(child(path, "name"), variable["name"], wrong)
-        if variable.get("value") and variable.get("valueFrom"):
-            yield invalid(child(path, "valueFrom"), "", "may not be specified when `value` is not empty")
+        yield from check_source(variable, path)
     yield from _check_mounts(container, at, volumes)
     yield from _check_ports(container, at)
     yield from _check_resources(container.get("resources") or {}, child(at, "resources"), claims)
@@ -239,8 +240,7 @@ def _check_resources(resources: Json, at: str, claims: set[Json]) -> Iterator[Fi
     for field, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():
             path = key_of(child(at, field), name)
-            for wrong in names.label_key(name):
-                yield invalid(path, name, wrong)
+            yield from check_resource(name, path)
             read = _amount(amount)
             if read is None:
                 yield invalid(path, amount, "must be a quantity such as 500m or 2Gi")
@@ -250,7 +250,7 @@ def _check_resources(resources: Json, at: str, claims: set[Json]) -> Iterator[Fi
         asked, most = _amount(amount), _amount(limits[name]) if name in limits else None
         if asked is not None and most is not None and asked > most:
             yield invalid(
-                key_of(child(at, "requests"), name),
+                child(at, "requests"),
                 amount,
                 f"must be less than or equal to {name} limit of {limits[name]}",
             )
