@@ -58,7 +58,7 @@ def main(setting: Setting) -> None:
         door = door_on(objects, journal, clock, ids)
         authenticator = Authenticator(_verifier(source, setting.identity("registry"), clock))
         application = Registry(storage, door, authenticator, setting.trust_domain, log)
-        serve.run(lambda: _serve(setting, source, application))
+        serve.run(lambda: _serve(setting, source, application, log))
     finally:
         informers.stop()
         log.close()
@@ -95,11 +95,11 @@ def _verifier(source: WorkloadSource, audience: str, clock: Clock) -> VerifyToke
     return verify
 
 
-async def _serve(setting: Setting, source: WorkloadSource, application: Registry) -> None:
+async def _serve(setting: Setting, source: WorkloadSource, application: Registry, log: Log) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    front = serve.Server(application, source, serve.bind(setting.ports["registry"]))
+    front = serve.Server(application, source, serve.bind(setting.ports["registry"]), ready=log.why_not_ready)
     await front.start()
     part.ready()
     await stopping.wait()

@@ -18,7 +18,7 @@ from wharfinger.identity.spiffeid import TrustDomain
 from wharfinger.supply.bundle import Bundle
 from wharfinger.supply.signing import verify_svid
 from wharfinger.supply.statement import Resource, Statement
-from wharfinger.supply.tlog.checkpoint import open_checkpoint
+from wharfinger.supply.tlog.checkpoint import Checkpoint, open_checkpoint
 from wharfinger.supply.tlog.entry import SignatureEntry
 from wharfinger.supply.tlog.log import Log
 from wharfinger.supply.tlog.merkle import leaf_hash, node_hash, root, verify_consistency
@@ -307,6 +307,17 @@ def test_a_signer_that_signs_another_checkpoint_is_not_believed(desk: Desk) -> N
         with pytest.raises((Unverified, Malformed)):
             log.append(desk.bundle())
         log.close()
+
+
+def test_a_log_that_its_signer_refuses_takes_nothing_more_and_says_why(desk: Desk) -> None:
+    """Once a checkpoint was refused as one that does not follow, every append fails, and readiness tells it."""
+    assert desk.log.why_not_ready() is None
+    desk.keeper.last = Checkpoint(desk.log.origin, 7, leaf_hash(b"another history"))
+    for _ in range(2):
+        with pytest.raises(Unverified, match="does not follow"):
+            desk.log.append(desk.bundle())
+    assert "does not follow" in (desk.log.why_not_ready() or "")
+    assert desk.log.size == 0
 
 
 def test_entries_are_never_dated_before_the_ones_before_them(desk: Desk) -> None:

@@ -139,6 +139,10 @@ class Log:
         """How many entries the published checkpoint has."""
         return self._published.checkpoint.size
 
+    def why_not_ready(self) -> str | None:
+        """Return why the log takes nothing more, None when it does."""
+        return None if self._refused is None else str(self._refused)
+
     def append(self, bundle: Bundle) -> Bundle:
         """Return `bundle` with its entry in this log; the entry is on disk. Raises as `submit`."""
         return self.submit(bundle).result()
