@@ -42,13 +42,25 @@ def load_of(pod: Object) -> Load:
     return together
 
 
-def loads(pods: Iterable[Object]) -> dict[str, Load]:
-    """Return what runs on each node, by pods that are bound and not over."""
+def loads(pods: Iterable[Object], known: dict[str, tuple[Object, Load]] | None = None) -> dict[str, Load]:
+    """Return what runs on each node, by pods that are bound and not over.
+
+    `known` remembers the load of each pod, by UID, for as long as its object is the same.
+    """
     found: dict[str, Load] = {}
+    remembered: dict[str, tuple[Object, Load]] = {}
     for pod in pods:
         node = pod["spec"].get("nodeName")
-        if node and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            found[node] = found.get(node, Load()) + load_of(pod)
+        if not node or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            continue
+        uid = str(pod["metadata"].get("uid", ""))
+        held = (known or {}).get(uid)
+        load = held[1] if held is not None and held[0] is pod else load_of(pod)
+        remembered[uid] = (pod, load)
+        found[node] = found.get(node, Load()) + load
+    if known is not None:
+        known.clear()
+        known |= remembered
     return found
 
 

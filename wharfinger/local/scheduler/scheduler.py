@@ -26,7 +26,7 @@ from wharfinger.core.errors import Conflict, NotFound, WharfingerError
 from wharfinger.gpu.inventory import Features, Inventory
 from wharfinger.gpu.quota import silicon
 from wharfinger.kinds.condition import condition, find
-from wharfinger.local.scheduler.nodefit import loads
+from wharfinger.local.scheduler.nodefit import Load, loads
 from wharfinger.local.scheduler.placement import Placement, State, Waiting, decide
 
 Object = Mapping[str, Any]
@@ -99,7 +99,8 @@ class Scheduler:
         self._waiting: dict[Name, tuple[int, str]] = {}
         self._written: dict[Name, Object] = {}
         self._bound: dict[str, tuple[Name, str]] = {}
-        self._inventory: tuple[tuple[int, ...], Sequence[Object], Inventory, Mapping[Any, Any]] | None = None
+        self._loads: dict[str, tuple[Object, Load]] = {}
+        self._inventory: tuple[Any, Sequence[Object], Inventory, Mapping[Any, Any]] | None = None
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
 
     def start(self) -> None:
@@ -148,7 +149,7 @@ class Scheduler:
         inventory, worth = self._devices()
         return State(
             nodes=[n for n in self._informers.list("nodes") if not n["metadata"].get("deletionTimestamp")],
-            loads=loads([*pods, *assumed]),
+            loads=loads([*pods, *assumed], self._loads),
             claims=claims,
             inventory=inventory,
             worth=worth,
@@ -157,13 +158,13 @@ class Scheduler:
         )
 
     def _devices(self) -> tuple[Inventory, Mapping[Any, Any]]:
-        """Return the devices; what was computed of them is kept for as long as slices and nodes are the same."""
+        """Return the devices; what was computed of them is kept for as long as slices and nodes' labels are the same."""
         slices, nodes = self._informers.list("resourceslices"), self._informers.list("nodes")
-        kept = [*slices, *nodes]
-        mark = tuple(id(o) for o in kept)
+        labels = [(n["metadata"]["name"], sorted((n["metadata"].get("labels") or {}).items())) for n in nodes]
+        mark = ([id(s) for s in slices], labels)
         if self._inventory is None or self._inventory[0] != mark:
-            # The objects are kept too, so that none of the marks can come to mean another.
-            self._inventory = (mark, kept, Inventory(slices, Features(admin_access=False)), silicon(slices))
+            # The slices are kept too, so that none of the marks can come to mean another.
+            self._inventory = (mark, slices, Inventory(slices, Features(admin_access=False)), silicon(slices))
         return self._inventory[2], self._inventory[3]
 
     def _wait(self, name: Name, pod: Object, waiting: Waiting) -> None:
