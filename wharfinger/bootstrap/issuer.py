@@ -22,7 +22,7 @@ from wharfinger.bootstrap import part
 from wharfinger.bootstrap.issuerrequests import Asked, Requests
 from wharfinger.bootstrap.notary import Notary
 from wharfinger.bootstrap.part import Setting
-from wharfinger.core.clock import SECOND, Clock, instant_of
+from wharfinger.core.clock import SECOND, Clock
 from wharfinger.core.document import Json, parse_json
 from wharfinger.core.errors import Conflict, Denied, HostUnfit, WharfingerError
 from wharfinger.core.ids import Ids
@@ -33,7 +33,7 @@ from wharfinger.identity.issuer.attestation import Process
 from wharfinger.identity.issuer.authority import Authority, Lifetimes
 from wharfinger.identity.issuer.registrations import Registrations
 from wharfinger.identity.issuer.vault import Vault
-from wharfinger.identity.issuer.workloadserver import LONGEST_SLEEP, WorkloadServer
+from wharfinger.identity.issuer.workloadserver import WorkloadServer, half_life
 from wharfinger.identity.issuerclient import PodRegistration
 from wharfinger.identity.source import FileSource, Material
 from wharfinger.identity.spiffeid import SpiffeId, TrustDomain
@@ -196,14 +196,8 @@ def lifetimes(seconds: str) -> Lifetimes:
 async def _renew(source: FileSource, authority: Authority, clock: Clock) -> None:
     """Replace the issuer's own SVID at half its life."""
     while True:
-        svid = source.material().svid
-        leaf = svid.certificates[0]
-        start, end = instant_of(leaf.not_valid_before_utc), instant_of(leaf.not_valid_after_utc)
-        left = (start + end) // 2 - clock.now()
-        if left > 0:
-            await asyncio.sleep(min(left / SECOND, LONGEST_SLEEP))
-            continue
-        source.set(Material(authority.svid(svid.id), authority.bundles))
+        await half_life(clock, source.material().svid)
+        source.set(Material(authority.svid(source.material().svid.id), authority.bundles))
 
 
 def _introduced(channel: socket.socket, registrations: Registrations) -> None:

@@ -283,7 +283,7 @@ async def _fetch_x509_svid(server: WorkloadServer, identity: SpiffeId, _: bytes,
         svid = server.authority.svid(identity)
         await server.record(str(identity), "issue", "x509-svid")
         await send(workloadapi.x509_svids([svid], server.authority.bundles))
-        await _half_life(server.clock, svid)
+        await half_life(server.clock, svid)
 
 
 async def _fetch_x509_bundles(server: WorkloadServer, _identity: SpiffeId, _: bytes, send: _Send) -> None:
@@ -315,8 +315,8 @@ async def _validate_jwt_svid(server: WorkloadServer, _identity: SpiffeId, messag
     await send(workloadapi.validated(svid.id, svid.claims))
 
 
-async def _half_life(clock: Clock, svid: X509Svid) -> None:
-    """Wait until half of the SVID's life is over, by the wall clock, also when that is set in between."""
+async def half_life(clock: Clock, svid: X509Svid) -> None:
+    """Wait until half of the life that a fresh SVID has left is over, by the wall clock, also when that is set."""
     leaf = svid.certificates[0]
     start, end = instant_of(leaf.not_valid_before_utc), instant_of(leaf.not_valid_after_utc)
     issued = clock.now()
