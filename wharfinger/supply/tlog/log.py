@@ -58,10 +58,8 @@ from wharfinger.supply.tlog.tree import Tree
 Sign: TypeAlias = Callable[[str, int, bytes, Sequence[bytes]], str]
 """`sign(origin, size, root, proof)`: the signed note of a checkpoint that follows the last one signed.
 
-`proof` shows that it does.
-
-The same checkpoint again gives its note again. Raises `Conflict` or `Denied` when it does not follow, `Unavailable`
-when nobody answers.
+`proof` shows that it does. The same checkpoint again gives its note again. Raises `Conflict` or `Denied` when it does
+not follow, `Unavailable` when nobody answers.
 """
 CHECKPOINT: Final = "checkpoint"
 MOST_CLOCK_STEP: Final = 5 * MINUTE
@@ -93,8 +91,8 @@ class Log:
     """The log in `directory`, signed under `key`, whose name is the log's origin; one process, many threads.
 
     `last` gives the note that the signer signed last, empty where there is none; `remembered` is a checkpoint that
-    somebody kept elsewhere. Opening raises `Unverified` for a log that was rolled
-    back or forked, `Corrupt` for one whose files contradict each other, `HostUnfit`, and what `sign` raises.
+    somebody kept elsewhere. Opening raises `Unverified` for a log that was rolled back or forked, `Corrupt` for one
+    whose files contradict each other, `HostUnfit`, and what `sign` raises.
     """
 
     def __init__(
