@@ -29,8 +29,8 @@ KILLS = 50
 PARTS = ("issuer", "api", "registry", "node", "control", "gateway", "console", "supervisor")
 ELSEWHERE = {
     "log.turn": "a full bundle of 256 entries begins a new tail: tests/unit/supply",
-    "objects.backup": "a corrupt page makes the server copy its database: tests/unit/api",
-    "objects.leap": "a full history makes the store leap: tests/unit/api",
+    "objects.copied": "a copy is marked by `wharf backup`, not by a part: tests/unit/api",
+    "objects.leap": "a restored copy leaps when it is opened: tests/unit/api",
     "silicon.release": "a slice is destroyed when its pod is over, and the story's pods stay: tests/unit/gpu",
 }
 """Durable writes that the story does not reach, and where they are crashed instead."""

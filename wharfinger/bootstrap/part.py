@@ -16,11 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from wharfinger.bootstrap.state import State, check_version
 from wharfinger.core import failpoint, logs
-from wharfinger.core.errors import WharfingerError
+from wharfinger.core.errors import Unavailable, WharfingerError
 
+AWAY: Final = 75
+"""The exit status of a part that found another one away (sysexits.h, EX_TEMPFAIL): it is worth starting again."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -98,10 +101,13 @@ def ready() -> None:
 
 
 def run(part: str, body: Callable[[Setting], None]) -> None:
-    """Run the process `part`: `body` serves until it is told to stop. Exits 2 with one line on our errors."""
+    """Run the process `part`: `body` serves until it is told to stop.
+
+    Exits with one line on our errors: `AWAY` when another part did not answer, else 2.
+    """
     die_with_parent()
     try:
         body(setting(part))
     except WharfingerError as error:
         print(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(AWAY if isinstance(error, Unavailable) else 2)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from wharfinger.bootstrap import state as states
+from wharfinger.bootstrap.part import AWAY
 from wharfinger.bootstrap.state import State
 from wharfinger.core.clock import SECOND, Span, rfc3339
 from wharfinger.core.errors import Conflict, HostUnfit, Unavailable, WharfingerError
@@ -37,7 +38,7 @@ _MODULES: Final = {"console": "wharfinger.console"}
 """The parts whose process is not wired here: the console stands above this room."""
 READY_WITHIN: Span = 60 * SECOND
 _STOP_WITHIN: Span = 10 * SECOND
-_BACKOFF: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+_BACKOFF: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Supervisor:
     say: Callable[[str], None]
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     waves: tuple[tuple[str, ...], ...] = ORDER
-    on_issuer: Callable[[], None] | None = None
+    on_issuer: Callable[[], object] | None = None
     _running: dict[str, _Running] = field(default_factory=dict)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _clock: SystemClock = field(default_factory=SystemClock)
@@ -73,14 +74,15 @@ class Supervisor:
     def start(self) -> None:
         """Start every wave and wait for each to be ready.
 
-        Raises `Unavailable`, with the end of its log, when a part does not become ready in a minute.
+        A part that is killed on the way, or finds another away, is started again. Raises `Unavailable`, with the end of
+        its log, when one ends for a reason of its own or does not become ready in a minute.
         """
         for wave in self.waves:
             for name in wave:
                 self._start(name)
             self._await(wave)
             if "issuer" in wave and self.on_issuer is not None:
-                self.on_issuer()
+                self._tell_admin(self.on_issuer)
         self._write_record()
 
     def watch(self) -> None:
@@ -176,12 +178,27 @@ class Supervisor:
             late = self._clock.monotonic() > deadline
             for name in wave:
                 part = self._running[name]
-                if not part.ready and (late or part.process.poll() is not None):
-                    how = "is not ready after a minute" if late else f"exited with {part.process.returncode}"
+                code = part.process.poll()
+                failed = code is not None and code >= 0 and code != AWAY
+                if not part.ready and (late or failed):
+                    how = "is not ready after a minute" if late else f"exited with {code}"
                     raise Unavailable(f"{name} {how}: {self._last_words(name)}", hint=f"wharf logs --part {name}")
-            self._turn(0.05, restart=False)
+            self._turn(0.05)
 
-    def _turn(self, wait: float, *, restart: bool = True) -> None:
+    def _tell_admin(self, tell: Callable[[], object]) -> None:
+        """Do what follows the issuer's start; once more when the issuer died over it."""
+        deadline = self._clock.monotonic() + READY_WITHIN
+        while True:
+            try:
+                tell()
+                return
+            except Unavailable:
+                if self._clock.monotonic() > deadline:
+                    raise
+                self._turn(0.05)
+                self._await(("issuer",))
+
+    def _turn(self, wait: float) -> None:
         changed = False
         for key, _ in self._selector.select(wait):
             part: _Running = key.data
@@ -192,10 +209,9 @@ class Supervisor:
             if got:
                 part.ready = changed = True
                 self.say(f"{part.name} ready")
-        if restart:
-            now = self._clock.monotonic()
-            for part in list(self._running.values()):
-                changed |= self._tend(part, now)
+        now = self._clock.monotonic()
+        for part in list(self._running.values()):
+            changed |= self._tend(part, now)
         if changed:
             self._write_record()
 
