@@ -51,6 +51,7 @@ _UNKNOWN: Final = {
     Endpoint.TAGS: "NAME_UNKNOWN",
     Endpoint.REFERRERS: "MANIFEST_UNKNOWN",
 }
+_METHODS: Final = frozenset(method for methods in METHODS.values() for method in methods)
 _MOST_REFERRERS: Final = 1000
 _LOG: Final = "/log/"
 _Handler: TypeAlias = Callable[[Exchange, SpiffeId, Route], Awaitable[None]]
@@ -107,7 +108,8 @@ class Registry:
                 raise
             await exchange.refuse(error, "MANIFEST_INVALID" if _is_bad_manifest(exchange, what, error) else unknown)
         finally:
-            _REQUESTS.labels(what, exchange.method, outcome).inc()
+            method = exchange.method if exchange.method in _METHODS else "other"
+            _REQUESTS.labels(what, method, outcome).inc()
 
     async def _caller(self, scope: Scope, exchange: Exchange) -> SpiffeId:
         try:
