@@ -31,7 +31,6 @@ from typing import IO, Final
 
 from wharfinger.bootstrap.state import SCHEMA_VERSION, State, check_version
 from wharfinger.core.errors import Conflict, Corrupt, HostUnfit, excerpt
-from wharfinger.local.api.store import mark_copied
 from wharfinger.local.api.store import DATABASE, mark_copied
 
 FORMAT: Final = 1
@@ -131,7 +130,6 @@ def _copy(tar: tarfile.TarFile, name: str, path: Path, source: IO[bytes]) -> dic
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".backup.") as folder:
             copy = Path(folder) / "copy"
             _copy_database(path, copy)
-            mark_copied(copy)
             with copy.open("rb") as whole:
                 return _add_file(tar, name, whole)
     source.seek(0)
