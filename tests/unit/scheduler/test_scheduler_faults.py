@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 from quay import SMALL, claim, classes, devices_of, node, pod, slices, tenant
 from world import World
 
+from wharfinger.core.clock import SECOND
 from wharfinger.core.errors import Conflict, Unavailable, WharfingerError
+from wharfinger.core.systemclock import SystemClock
 from wharfinger.kinds.condition import find
 from wharfinger.local.scheduler.scheduler import Scheduler
 
@@ -149,6 +153,52 @@ def test_a_failure_at_any_write_is_followed_by_the_same_result(
                 scheduler = Scheduler(shore, shore, shore.world.clock)
             look(scheduler)
         check(shore.world)
+
+
+class Slow(Shore):
+    """Tells handlers of changes, as `tell` says, and keeps the order in which pods were asked for."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.handlers: dict[str, Callable[[str, Object], None]] = {}
+        self.asked: list[str] = []
+        self._plural = ""
+
+    def __getitem__(self, plural: str) -> Slow:
+        self._plural = plural
+        return self
+
+    def on_change(self, handler: Callable[[str, Object], None]) -> None:
+        """Remember the handler of a kind."""
+        self.handlers[self._plural] = handler
+
+    def get(self, plural: str, namespace: str, name: str) -> Object | None:
+        """Return an object, remembering pods."""
+        if plural == "pods":
+            self.asked.append(name)
+        return super().get(plural, namespace, name)
+
+
+def test_who_waits_longest_is_looked_at_first(tmp_path: Path) -> None:
+    """When room is made, waiting pods come by age, not by name and not by a priority that they gave themselves."""
+    world = World(node("n1"), *slices(tmp_path, SMALL.encode()), tenant("blue"))
+    for name, priority in (("z", 0), ("y", 5), ("x", 9)):
+        world.put(pod("blue", name, "none", priority=priority))
+        world.clock.pass_(SECOND)
+    shore = Slow(world)
+    scheduler = Scheduler(shore, shore, SystemClock())
+    for name in "xyz":
+        scheduler.schedule(("blue", name))
+    shore.asked.clear()
+    scheduler.start()
+    until = time.monotonic() + 30
+    while "tenants" not in shore.handlers or len(shore.asked) < 3:
+        if "tenants" in shore.handlers and not shore.asked:
+            shore.handlers["tenants"]("MODIFIED", {})
+        assert time.monotonic() < until
+        threading.Event().wait(0.01)
+    scheduler.stop()
+    assert shore.asked[:3] == ["z", "y", "x"]
 
 
 def test_looking_again_writes_nothing(tmp_path: Path) -> None:

@@ -195,23 +195,6 @@ def test_freed_devices_go_to_who_waits(quay: Quay) -> None:
     assert not kept.get("allocation") and not kept.get("reservedFor")
 
 
-def test_freed_devices_go_to_who_matters_most(quay: Quay) -> None:
-    """Of pods that wait for the same devices the one of highest priority gets them, whatever its name."""
-    quay.control()
-    quay.writer.create(claim("blue", "all", "whole", 5))
-    quay.writer.create(pod("blue", "holder", "all"))
-    quay.eventually(lambda: bool(quay.pod("blue", "holder")["spec"].get("nodeName")))
-    for name, more in (("z", {}), ("y", {"priority": 5}), ("x", {})):
-        quay.writer.create(claim("blue", name, "whole", 5))
-        quay.writer.create(pod("blue", name, name, **more))
-        quay.eventually(
-            lambda n=name: bool(find(quay.pod("blue", n).get("status", {}).get("conditions"), "PodScheduled"))
-        )
-    quay.writer.delete("pods", "blue", "holder", grace=0)
-    quay.eventually(lambda: bool(quay.pod("blue", "y")["spec"].get("nodeName")))
-    assert not any("nodeName" in quay.pod("blue", name)["spec"] for name in ("x", "z"))
-
-
 def test_a_second_allocation_of_a_device_is_a_conflict(quay: Quay) -> None:
     """Who writes by hand what a scheduler gave to another is refused with the device's name."""
     quay.control()

@@ -96,7 +96,7 @@ class Scheduler:
         self._clock = clock
         self._queue: WorkQueue[Name] = WorkQueue(clock)
         self._lock = threading.Lock()
-        self._waiting: dict[Name, tuple[int, str]] = {}
+        self._waiting: dict[Name, str] = {}
         self._written: dict[Name, Object] = {}
         self._bound: dict[str, tuple[Name, str]] = {}
         self._loads: dict[str, tuple[Object, Load]] = {}
@@ -118,7 +118,7 @@ class Scheduler:
         pod = self._informers.get("pods", *name)
         with self._lock:
             # From before the state is read: room that is made meanwhile brings the pod back.
-            self._waiting[name] = _rank(pod) if pod is not None else (0, "")
+            self._waiting[name] = str(pod["metadata"].get("creationTimestamp", "")) if pod is not None else ""
         if pod is None or not pending(pod) or _uid(pod) in self._bound:
             self._done(name)
             return
@@ -158,7 +158,7 @@ class Scheduler:
         )
 
     def _devices(self) -> tuple[Inventory, Mapping[Any, Any]]:
-        """Return the devices; what was computed of them is kept for as long as slices and nodes' labels are the same."""
+        """Return the devices; what was computed of them is kept as long as slices and nodes' labels are the same."""
         slices, nodes = self._informers.list("resourceslices"), self._informers.list("nodes")
         labels = [(n["metadata"]["name"], sorted((n["metadata"].get("labels") or {}).items())) for n in nodes]
         mark = ([id(s) for s in slices], labels)
@@ -282,9 +282,9 @@ class Scheduler:
             self._room()
 
     def _room(self) -> None:
-        """Look at the waiting pods again, soon: those of higher priority first, then those that wait longest."""
+        """Look at the waiting pods again, soon, the oldest first; a pod's own `priority` is anybody's to write."""
         with self._lock:
-            waiting = sorted((rank, name) for name, rank in self._waiting.items())
+            waiting = sorted((made, name) for name, made in self._waiting.items())
         for _, name in waiting:
             self._queue.add_after(name, _PAUSE)
 
@@ -298,10 +298,6 @@ def pending(pod: Object) -> bool:
         and spec.get("schedulerName", NAME) == NAME
         and not _over(pod)
     )
-
-
-def _rank(pod: Object) -> tuple[int, str]:
-    return -int(pod["spec"].get("priority") or 0), str(pod["metadata"].get("creationTimestamp", ""))
 
 
 def _over(pod: Object) -> bool:
