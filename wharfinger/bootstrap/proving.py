@@ -76,7 +76,7 @@ class Prover:
     def _admit(self, asker: SpiffeId, tenant: str, identifier: str) -> None:
         if str(asker.trust_domain) == self._desk.trust_domain:
             kind = asker.kind
-            if isinstance(kind, Part) and kind.name in ("admin", "console"):
+            if isinstance(kind, Part) and kind.name == "admin":
                 return
             found = self._cache.get("tenants", "", tenant) if tenant else None
             if isinstance(kind, Person) and kind.tenant == tenant and found is not None:

@@ -24,6 +24,7 @@ SYSTEM_NAMESPACES = frozenset({"default", "wharfinger-system", "kube-system", "k
 _DEVICE_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "LD_PRELOAD"})
 _RESERVED = "wharfinger.io/"
 _OURS = ("WHARF_", "SPIFFE_")
+_LONGEST_SERVICE = 46
 _TUNABLE = frozenset({"WHARF_PACE"})
 """What of ours a user may set: how the built-in runtime behaves, not what it is given."""
 
@@ -143,6 +144,10 @@ def _pipeline_run(new: Mapping[str, Json], _who: str, _lookup: Lookup) -> Iterat
 
 def _inference_service(new: Mapping[str, Json], _who: str, lookup: Lookup) -> Iterator[FieldProblem]:
     spec = new["spec"]
+    if len(new["metadata"].get("name", "")) > _LONGEST_SERVICE:
+        yield FieldProblem(
+            "metadata.name", f"expected at most {_LONGEST_SERVICE} characters: replicas are named after it"
+        )
     yield from _environment((spec.get("runtime") or {}).get("env"), "spec.runtime.env")
     scaling = spec.get("scaling")
     if scaling and spec.get("replicas", 1) > scaling.get("maxReplicas", 1):

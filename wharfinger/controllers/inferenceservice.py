@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import Final
 
 from wharfinger.controllers import serving
-from wharfinger.controllers.readiness import holds, settle
+from wharfinger.controllers.readiness import holds, ready, settle
 from wharfinger.controllers.serving import Device, Observed
-from wharfinger.controllers.world import Cache, Key, Object, Writer, everything, own, owner, tenant_of
+from wharfinger.controllers.world import Cache, Key, Object, Writer, everything, on_spec, own, owner, tenant_of
 from wharfinger.core.clock import MINUTE, SECOND, Instant, Span
 from wharfinger.core.document import Json
-from wharfinger.core.errors import AlreadyExists, NotFound
+from wharfinger.core.errors import AlreadyExists, Denied, Invalid, NotFound
 from wharfinger.core.ids import Ids
 from wharfinger.kinds.condition import find
 from wharfinger.policy.access import Condition
@@ -51,10 +51,9 @@ class InferenceServiceReconciler:
             "grants": owner("InferenceService"),
             "resourceclaims": self._of_namespace,
             "deployments": owner("InferenceService"),
-            "accesspolicies": every,
-            "trustpolicies": every,
-            "gpuprofiles": every,
-            "tenants": every,
+            **{
+                p: on_spec(self._cache, p, every) for p in ("accesspolicies", "trustpolicies", "gpuprofiles", "tenants")
+            },
         }
 
     def reconcile(self, key: Key, now: Instant) -> Span | None:
@@ -73,7 +72,11 @@ class InferenceServiceReconciler:
         if desired.deployment is not None:
             held = self._cache.get("deployments", key.namespace, key.name)
             if held is None or not holds(held, desired.deployment):
-                self._writer.apply(desired.deployment)
+                try:
+                    self._writer.apply(desired.deployment)
+                except (Invalid, Denied) as refusal:
+                    told = ready(service, False, "DeploymentRefused", refusal.message, now)
+                    desired.status["conditions"] = told
         for grant in desired.issue:
             self._create_once(grant, "grants")
         for grant in desired.replaced:

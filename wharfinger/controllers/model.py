@@ -12,7 +12,7 @@ from typing import Any
 from wharfinger.controllers.dataset import LOOK_AGAIN, signature_of
 from wharfinger.controllers.desk import Desk
 from wharfinger.controllers.readiness import ready, settle
-from wharfinger.controllers.world import Cache, Key, Object, Writer, deleting, everything, own, tenant_of
+from wharfinger.controllers.world import Cache, Key, Object, Writer, deleting, everything, on_spec, own, tenant_of
 from wharfinger.core.clock import MINUTE, Instant, Span, rfc3339
 from wharfinger.core.errors import Invalid, Malformed, NotFound, TooLarge, Unverified
 from wharfinger.policy.access import revision
@@ -38,7 +38,7 @@ class ModelReconciler:
     def watches(self) -> Mapping[str, Callable[[Object], Iterable[Key]]]:
         """Return models, and the policies and tenants that they are judged under."""
         every = everything(self._cache, self.kind)
-        return {self.kind: own, "trustpolicies": every, "tenants": every}
+        return {self.kind: own} | {p: on_spec(self._cache, p, every) for p in ("trustpolicies", "tenants")}
 
     def reconcile(self, key: Key, now: Instant) -> Span | None:
         """Verify one model."""

@@ -11,7 +11,7 @@ from wharfinger.controllers.readiness import settle
 from wharfinger.controllers.world import Cache, Key, Object, Writer, deleting, own, owner
 from wharfinger.core.clock import SECOND, Instant, Span
 from wharfinger.core.document import parse_json
-from wharfinger.core.errors import AlreadyExists, Conflict, Malformed, NotFound, TooLarge
+from wharfinger.core.errors import AlreadyExists, Conflict, Denied, Invalid, Malformed, NotFound, TooLarge
 from wharfinger.supply import pipeline
 from wharfinger.supply.pipeline import MakePod, Output, Publish, ReadMetrics, Seen, Sign
 
@@ -47,8 +47,11 @@ class PipelineRunReconciler:
             if found.action is None:
                 return None if pipeline.is_over(run) else 30 * SECOND
             if isinstance(found.action, MakePod):
-                self._make(found.action)
-                return 5 * SECOND
+                refused = self._make(found.action)
+                if not refused:
+                    return 5 * SECOND
+                seen = replace(seen, run=run, refused=refused)
+                continue
             seen = replace(self._take(found.action, seen), run=run)
         return SECOND
 
@@ -67,11 +70,15 @@ class PipelineRunReconciler:
             builder=self._desk.builder,
         )
 
-    def _make(self, action: MakePod) -> None:
+    def _make(self, action: MakePod) -> str:
+        """Create a step's pod; return why it was refused, empty when it is there."""
         try:
             self._writer.create(action.pod)
         except AlreadyExists:
-            return
+            return ""
+        except (Invalid, Denied) as error:
+            return error.message
+        return ""
 
     def _take(self, action: ReadMetrics | Sign | Publish, seen: Seen) -> Seen:
         if isinstance(action, ReadMetrics):

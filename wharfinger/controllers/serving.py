@@ -297,12 +297,14 @@ def _owner(service: Object) -> dict[str, Any]:
 def _template(seen: Observed) -> dict[str, Any]:
     assert seen.profile is not None
     meta, profile = seen.service["metadata"], seen.profile
-    name = f"{meta['name']}-{profile['metadata']['name']}"
+    devices = claim_spec(profile)
+    # A template does not change: another ask is another template, and the replicas roll over to it.
+    name = f"{meta['name']}-{profile['metadata']['name']}-{sha256(canonical(devices))[7:13]}"
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
         "metadata": {"name": name, "namespace": meta["namespace"], "ownerReferences": [_owner(seen.service)]},
-        "spec": {"spec": claim_spec(profile)},
+        "spec": {"spec": devices},
     }
 
 
@@ -333,7 +335,7 @@ def _deployment(seen: Observed, replicas: int) -> dict[str, Any]:
         "terminationGracePeriodSeconds": 5,
     }
     if seen.profile is not None:
-        template = f"{meta['name']}-{seen.profile['metadata']['name']}"
+        template = _template(seen)["metadata"]["name"]
         pod["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": template}]
         container["resources"] = {"claims": [{"name": "gpu"}]}
     return {

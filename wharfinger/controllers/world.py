@@ -116,6 +116,22 @@ def everything(cache: Cache, plural: str) -> Callable[[Object], list[Key]]:
     return lambda _: [key_of(o) for o in cache.list(plural)]
 
 
+def on_spec(cache: Cache, plural: str, keys: Callable[[Object], Iterable[Key]]) -> Callable[[Object], Iterable[Key]]:
+    """Return `keys`, but none for a change of an object's status alone: that it says something else concerns nobody."""
+    seen: dict[Key, tuple[str, int]] = {}
+
+    def changed(o: Object) -> Iterable[Key]:
+        key, meta = key_of(o), o["metadata"]
+        mark = (meta.get("uid", ""), meta.get("generation", 0))
+        is_there = cache.get(plural, key.namespace, key.name) is not None
+        if is_there and mark[1] and seen.get(key) == mark:
+            return ()
+        seen[key] = mark
+        return keys(o)
+
+    return changed
+
+
 def deleting(o: Object) -> bool:
     """Say whether `o` is on its way out."""
     return bool(o["metadata"].get("deletionTimestamp"))

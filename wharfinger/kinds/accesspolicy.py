@@ -31,7 +31,7 @@ class AccessPolicySpec(Part, frozen=True, kw_only=True):
     condition: Annotated[
         str,
         says(
-            "A CEL condition over identity, tenant, verb, object, device and now; an error counts as not true for "
+            "A CEL condition over identity, tenant, verb, object and device; an error counts as not true for "
             "Allow and as true for Deny.",
             max_length=10240,
         ),

@@ -85,7 +85,8 @@ class Seen:
     """What there is: the run, what it names, its pods by name, the other runs of the namespace.
 
     `metrics` is what evaluation measured, or the words why that cannot be read; None where it was not read yet.
-    `signed` is the digest of the model that was signed, empty before. `builder` is who builds here.
+    `signed` is the digest of the model that was signed, empty before. `refused` says why the API would not take the
+    pod that was to be made. `builder` is who builds here.
     """
 
     run: Object
@@ -96,6 +97,7 @@ class Seen:
     builder: str
     metrics: Mapping[str, float] | str | None = None
     signed: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,8 @@ class _Plan:
             )
         else:
             pod = self.seen.pods.get(pod_name(self.seen.run, name))
+            if pod is None and self.seen.refused:
+                return self._step(name, "Failed", "PodRefused", self.seen.refused, inputsDigest=digest), None
             if pod is None:
                 made = _pod(self.seen.run, name, inputs)
                 waiting = self._step(name, "Pending", pod=made["metadata"]["name"], inputsDigest=digest)
@@ -418,7 +422,7 @@ def _pod(run: Object, step: str, inputs: Mapping[str, Output]) -> dict[str, Any]
         "metadata": {
             "name": pod_name(run, step),
             "namespace": meta["namespace"],
-            "labels": {RUN_LABEL: meta["name"][:63], STEP_LABEL: step},
+            "labels": {RUN_LABEL: meta["name"][:63].rstrip("-._"), STEP_LABEL: step},
             "annotations": {INPUTS: json.dumps(asked, sort_keys=True), OUTPUT: "true"},
             "ownerReferences": [owner],
         },

@@ -11,6 +11,7 @@ from served import ALICE, BOB, DOMAIN, Served, made
 
 from wharfinger.controllers.grant import GrantReconciler
 from wharfinger.core.clock import HOUR, MINUTE
+from wharfinger.core.errors import Invalid
 from wharfinger.govern.replay import replay
 from wharfinger.kinds.condition import find
 from wharfinger.policy.decision import from_record
@@ -174,6 +175,29 @@ def test_a_pod_that_only_bears_the_label_is_no_replica(served: Served) -> None:
     assert [g["spec"]["pod"] for g in served.grants("assistant")] == ["assistant-0"]
     endpoints = served.world.must("inferenceservices", "research", "assistant")["status"]["endpoints"]
     assert [e["pod"] for e in endpoints] == ["assistant-0"]
+
+
+def test_a_deployment_that_the_api_refuses_is_told_in_the_status(served: Served) -> None:
+    """The words of the refusal are the service's reason."""
+
+    def refusing(desired: Any) -> Any:
+        raise Invalid("deployments assistant: spec.template: no")
+
+    served.world.apply = refusing  # type: ignore[method-assign]
+    served.world.patch("inferenceservices", "research", "assistant", {"spec": {"replicas": 2}})
+    served.world.settle(served.services)
+    assert ready(served, "assistant") == ("False", "DeploymentRefused", "deployments assistant: spec.template: no")
+
+
+def test_another_ask_is_another_template_and_the_replicas_roll_over(served: Served) -> None:
+    """A changed profile gives a claim template of another name, and the deployment names it."""
+    before = served.world.must("deployments", "research", "assistant")["spec"]["template"]["spec"]["resourceClaims"]
+    served.world.patch("gpuprofiles", "", "small", {"spec": {"sharing": "Exclusive", "count": 2}})
+    served.world.settle(served.services)
+    after = served.world.must("deployments", "research", "assistant")["spec"]["template"]["spec"]["resourceClaims"]
+    names = {claims[0]["resourceClaimTemplateName"] for claims in (before, after)}
+    assert names <= {t["metadata"]["name"] for t in served.world.list("resourceclaimtemplates", "research")}
+    assert len(names) == 2
 
 
 def test_grants_go_with_the_service(served: Served) -> None:

@@ -14,7 +14,7 @@ from wharfinger.controllers.desk import Desk
 from wharfinger.controllers.model import ModelReconciler
 from wharfinger.controllers.pipelinerun import PipelineRunReconciler
 from wharfinger.controllers.world import Key
-from wharfinger.core.errors import Unavailable
+from wharfinger.core.errors import Invalid, Unavailable
 from wharfinger.kinds.condition import find
 from wharfinger.supply import pipeline
 from wharfinger.supply.predicates import evaluation, provenance
@@ -217,6 +217,21 @@ def test_a_pod_of_that_name_that_is_not_the_runs_fails_the_step(yard: Yard) -> N
         }
     )
     assert outcome(yard.start(run_of())) == "Failed PodNameTaken"
+
+
+def test_a_pod_that_the_api_refuses_fails_the_step_with_its_words(yard: Yard) -> None:
+    """What is wrong with the step stands in the run's status, not in a log of ours."""
+    create = yard.world.create
+
+    def refusing(desired: Any) -> Any:
+        if desired["kind"] == "Pod":
+            raise Invalid("pods run-1-train: spec.containers[0].env[0].name: no")
+        return create(desired)
+
+    yard.world.create = refusing  # type: ignore[method-assign]
+    status = yard.start(run_of())
+    assert outcome(status) == "Failed PodRefused"
+    assert "spec.containers[0].env[0].name" in status["steps"][1]["message"]
 
 
 def test_a_model_of_that_name_with_other_bytes_is_left_alone(yard: Yard) -> None:

@@ -15,7 +15,7 @@ from wharfinger.cluster.informer import Informers
 from wharfinger.controllers.loop import Loop
 from wharfinger.controllers.policies import PolicyReconciler
 from wharfinger.controllers.tenant import TENANT_LABEL, TenantReconciler
-from wharfinger.controllers.world import Key, own
+from wharfinger.controllers.world import Key, on_spec, own
 from wharfinger.core.clock import Instant, Span
 from wharfinger.core.errors import Conflict, Unavailable
 from wharfinger.core.systemclock import SystemClock
@@ -106,6 +106,21 @@ def test_a_policy_says_whether_it_can_be_enforced(condition: str, status: str, r
     found = find(world.must("accesspolicies", "", "p")["status"]["conditions"], "Ready")
     assert found is not None
     assert (found["status"], found["reason"]) == (status, reason)
+
+
+def test_a_change_of_status_alone_concerns_nobody() -> None:
+    """Keys come for a new object, a changed spec and a deletion; not when only the status was written."""
+    world = World(tenant("research"))
+    keys = on_spec(world, "tenants", own)
+    seen = [list(keys(world.must("tenants", "", "research")))]
+    world.status("tenants", "", "research", {"used": {"computeSlices": 3}})
+    seen.append(list(keys(world.must("tenants", "", "research"))))
+    world.patch("tenants", "", "research", {"spec": {"weight": 2}})
+    seen.append(list(keys(world.must("tenants", "", "research"))))
+    last = world.must("tenants", "", "research")
+    world.delete("tenants", "", "research")
+    seen.append(list(keys(last)))
+    assert [len(each) for each in seen] == [1, 0, 1, 1]
 
 
 class Listed:
