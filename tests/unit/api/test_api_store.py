@@ -288,3 +288,19 @@ def test_what_is_no_database_is_not_marked(tmp_path: Path) -> None:
     target.write_bytes(b"precious")
     mark_copied(target)
     assert target.read_bytes() == b"precious"
+
+
+def test_whoever_looks_at_all_objects_sees_them_as_the_transaction_left_them(database: Database) -> None:
+    """Parsed values are kept between looks, but never those of a write that was undone."""
+
+    def look(transaction: Transaction) -> list[str]:
+        return [value["text"] for value in transaction.values(database.kind, "ns")]
+
+    def undone(transaction: Transaction) -> None:
+        database.put("a", "never")(transaction)
+        assert look(transaction) == ["never"]
+        raise AlreadyExists("no")
+
+    database.run(database.put("a", "1"))
+    assert database.run(look, undone, look, database.put("a", "2"), look)[::2] == [["1"], ["1"], ["2"]]
+    assert database.run(look, database.drop("a"), look)[::2] == [["2"], []]

@@ -32,6 +32,10 @@ _BATCH = 64
 """Mutations in one transaction: enough to share an fsync, few enough that reads are not kept waiting."""
 
 
+_PARSED = 4000
+"""Parsed objects that are kept for those who look at many, such as admission."""
+
+
 class Held(NamedTuple):
     """An object as it is stored: its bytes and the value that they hold."""
 
@@ -73,9 +77,23 @@ class Transaction:
         return [Key(kind, *row) for row in rows]
 
     def values(self, kind: int, namespace: str | None) -> list[Json]:
-        """Return all objects of `kind`, of one `namespace` or (None) of all."""
-        found = (self.get(key) for key in self.keys(kind, namespace))
-        return [held.value for held in found if held is not None]
+        """Return all objects of `kind`, of one `namespace` or (None) of all; to be read, never changed."""
+        query, known = "SELECT rv FROM objects WHERE kind=?", self._store.parsed
+        if namespace is None:
+            versions = self._connection.execute(query, (kind,))
+        else:
+            versions = self._connection.execute(f"{query} AND namespace=?", (kind, namespace))
+        return [known.get(rv) or self._parsed(rv) for (rv,) in versions.fetchall()]
+
+    def _parsed(self, rv: int) -> Json:
+        """Return the value stored at `rv`; what is durable there never changes, so it is kept."""
+        (body,) = self._connection.execute("SELECT body FROM versions WHERE rv=?", (rv,)).fetchone()
+        value = orjson.loads(body)
+        if rv <= self._store.rv:
+            if len(self._store.parsed) >= _PARSED:
+                self._store.parsed.clear()
+            self._store.parsed[rv] = value
+        return value
 
     def at_uid(self, uid: str) -> tuple[Key, Held] | None:
         """Return the object with this uid and where it lives, None when there is none."""

@@ -1,8 +1,8 @@
 """Writing objects: create, update, patch, apply and delete, each as one mutation of a transaction.
 
 The order is kube-apiserver's: what the body says is read strictly or leniently as the caller asked;
-what the server owns (UID, times, generation, status) is set by the server; defaults; the rules of the
-kind; admission; who owns which field; and a write that would change nothing is none.
+what the server owns (UID, times, generation, status) is set by the server; defaults; who owns which field; what
+the kind prepares; the rules of metadata, schema and kind; admission; and a write that would change nothing is none.
 """
 
 from __future__ import annotations

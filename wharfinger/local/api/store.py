@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wharfinger.core import failpoint
+from wharfinger.core.document import Json
 from wharfinger.core.errors import Corrupt, HostUnfit, WharfingerError, excerpt
 from wharfinger.local.api.audit import Record
 
@@ -136,6 +137,8 @@ class Store:
         self.path = path
         _refuse_foreign(path)
         self._lock = _take_lock(path)
+        self.parsed: dict[int, Json] = {}
+        """Values of durable versions that were parsed lately, by resourceVersion; read only."""
         try:
             with sqlite_errors(path):
                 self.writer = _connect(path)
