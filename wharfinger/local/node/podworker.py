@@ -7,6 +7,7 @@ middle goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -154,7 +155,9 @@ class PodWorker:
     def leave(self, until: Instant) -> None:
         """End the containers, by force at `until`, since the node ends; the pod object stays."""
         self._left = self._node.clock.now()
-        if self.folder.is_dir():
+        with contextlib.suppress(
+            OSError
+        ):  # a pod that was never prepared, or is being removed, has nothing to remember
             write_home(self.folder, self.ip, self.base, self._left)
         self._leaving = until
         self._wake.set()
