@@ -41,15 +41,20 @@ class Upstream:
         self.asked: list[dict[str, Any]] = []
         self.gate: asyncio.Event | None = None
         self.broken_after = 10**9
+        self.streams = True
         self.on_break: Callable[[], object] = lambda: None
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer like the OpenAI API."""
         body = json.loads(request.body)
-        self.asked.append({**body, "caller": request.headers.get(b"x-wharf-caller")})
+        heads = {
+            "caller": request.headers.get(b"x-wharf-caller"),
+            "authorization": request.headers.get(b"authorization"),
+        }
+        self.asked.append({**body, **heads})
         usage = {"prompt_tokens": 7, "completion_tokens": len(self.pieces), "total_tokens": 7 + len(self.pieces)}
         head = {"id": "x", "created": 1, "model": "m"}
-        if not body.get("stream"):
+        if not body.get("stream") or not self.streams:
             choice = {
                 "index": 0,
                 "message": {"role": "assistant", "content": "".join(self.pieces)},
@@ -88,7 +93,7 @@ class Upstream:
 
 
 def objects(
-    port: int, *, revoked: bool = False, quota: int = 100_000, **policy: Any
+    port: int, *, revoked: bool = False, quota: int = 100_000, dead: int = 0, alive: bool = True, **policy: Any
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the objects of one service, red-ml/chat, that Alice may call."""
     now = SystemClock().now()
@@ -98,7 +103,7 @@ def objects(
         "callers": [ALICE], "policyRevision": DIGEST, "notBefore": rfc3339(now - HOUR), "notAfter": rfc3339(now + HOUR),
         "revoked": revoked, "revokedReason": "by the test" if revoked else "",
     }  # fmt: skip
-    service = {
+    service: dict[str, Any] = {
         "metadata": {"namespace": "red-ml", "name": "chat"},
         "spec": {"model": "prose", "serviceAccountName": "chat", "callers": [ALICE]},
         "status": {
@@ -111,9 +116,15 @@ def objects(
         {"name": "pii", "prompt": "Mask", "output": "Mask"},
     ]
     spec = {"guards": guards, "limits": {"maxTokens": 500}, **policy}
+    pods = [f"a-{n}" for n in range(dead)]
+    lost = [{"pod": pod, "ready": True, "address": "127.0.0.1:1", "device": "GPU-1"} for pod in pods]
+    service["status"]["endpoints"] = lost + (service["status"]["endpoints"] if alive else [])
     return {
         "services": [service],
-        "grants": [{"metadata": {"namespace": "red-ml", "name": "g"}, "spec": grant}],
+        "grants": [
+            {"metadata": {"namespace": "red-ml", "name": f"g-{pod}"}, "spec": {**grant, "pod": pod}}
+            for pod in ("chat-0", *pods)
+        ],
         "policies": [{"metadata": {"namespace": "red-ml", "name": "p"}, "spec": spec}],
         "tenants": [
             {"metadata": {"name": "red"}, "spec": {"namespaces": ["red-ml"], "quota": {"tokensPerMinute": quota}}}
@@ -134,7 +145,10 @@ class Bench:
         self.journal = Journal(self.folder)
         clock = SystemClock()
         keeper = Doorkeeper("gateway", self.journal, clock, SystemIds())
-        self.gateway = Gateway(keeper, Ledger(self.journal, clock), clock, self._who, lambda _: None, b"salt")
+        self.secret = ""
+        self.gateway = Gateway(
+            keeper, Ledger(self.journal, clock), clock, self._who, lambda _: None, b"salt", lambda *_: self.secret
+        )
         self.upstream_port = self._serve(self.upstream.handle)
         self.port = self._serve(self.gateway.handle)
         self.set()
@@ -142,6 +156,15 @@ class Bench:
     def set(self, **changes: Any) -> None:
         """Give the gateway the objects, changed so."""
         told = objects(self.upstream_port, **changes)
+        table = build(told["services"], told["grants"], told["policies"], told["tenants"], TD)
+        self.loop.call_soon_threadsafe(self.gateway.replace, table)
+
+    def set_external(self, url: str, secret: str = "") -> None:
+        """Make the service one that an external endpoint serves."""
+        told = objects(self.upstream_port)
+        external = {"url": url, "secretName": "s"} if secret else {"url": url}
+        told["services"][0]["spec"]["runtime"] = {"type": "External", "external": external}
+        self.secret = secret
         table = build(told["services"], told["grants"], told["policies"], told["tenants"], TD)
         self.loop.call_soon_threadsafe(self.gateway.replace, table)
 

@@ -35,10 +35,9 @@ class Account:
 def account_of(
     decision: str, at: Instant, caller: str, usage: Usage, estimate: int, first: float | None, outcome: str
 ) -> Account:
-    """Return the account of an answer; without a usage object the estimate and the pieces count."""
-    prompt = usage.prompt if usage.said else (estimate if usage.pieces else 0)
-    completion = usage.completion if usage.said else usage.pieces
-    return Account(decision, at, caller, prompt, completion, usage.said, first, outcome)
+    """Return the account of an answer; without a usage object the estimate and what was counted stand in."""
+    prompt, completion = usage.tokens(estimate)
+    return Account(decision, at, caller, prompt, completion, usage.said is not None, first, outcome)
 
 
 def settle(journal: Journal, service: Service, account: Account) -> Future[None]:

@@ -28,6 +28,7 @@ _EVENT_NAMES: Final = frozenset(
 )
 _CHOICE_NAMES: Final = frozenset({"index", "delta", "message", "text", "finish_reason"})
 _NO_TEXT: Final = frozenset({"index", "finish_reason", "role", "id", "type"})
+_MOST: Final = 10**9
 _AT_ONCE: Final = frozenset({"name"})
 """Texts that come whole in one event and are not joined."""
 Filter: TypeAlias = Callable[[], StreamFilter]
@@ -52,14 +53,23 @@ class EventSplitter:
     """Cuts a stream of server-sent events (WHATWG HTML 9.2) into the data of each; any chunking, LF, CR or CRLF."""
 
     def __init__(self, limit: int = 4 * 1024 * 1024) -> None:
-        self._buffer = b""
+        self._pieces: list[bytes] = []
+        self._length = 0
         self._data: list[bytes] = []
         self._size = 0
         self._limit = limit
+        self._ends_in_cr = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the data of every event that is whole now. Raises `Unavailable` when one grows beyond the limit."""
-        buffer = self._buffer + chunk
+        self._pieces.append(chunk)
+        self._length += len(chunk)
+        if self._ends_in_cr or _LINE_END.search(chunk) is not None:
+            yield from self._lines(b"".join(self._pieces))
+        if self._length + self._size > self._limit:
+            raise Unavailable("the model's server sent an event without end")
+
+    def _lines(self, buffer: bytes) -> Iterator[bytes]:
         at = 0
         while (end := _LINE_END.search(buffer, at)) is not None:
             if end.end() == len(buffer) and end.group() == b"\r":
@@ -72,9 +82,8 @@ class EventSplitter:
             elif line == b"data" or line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
                 self._size += len(line)
-        self._buffer = buffer[at:]
-        if len(self._buffer) + self._size > self._limit:
-            raise Unavailable("the model's server sent an event without end")
+        rest = buffer[at:]
+        self._pieces, self._length, self._ends_in_cr = [rest], len(rest), rest.endswith(b"\r")
 
     def finish(self) -> Iterator[bytes]:
         """Yield an event that the end of the stream cut off from its blank line."""
@@ -82,30 +91,56 @@ class EventSplitter:
 
 
 class Usage:
-    """What an answer used, as the model's server says, else as counted."""
+    """What an answer used, as the model's server says, else as counted.
+
+    A server is believed within reason: no answer has fewer tokens than a sixteenth of its bytes.
+    """
 
     def __init__(self) -> None:
-        self.prompt = 0
-        self.completion = 0
-        self.said = False
+        self.said: tuple[int, int] | None = None
         self.pieces = 0
+        self.size = 0
 
     def read(self, told: Any) -> None:
-        """Take over a usage object."""
-        if isinstance(told, dict) and isinstance(told.get("completion_tokens"), int):
-            self.prompt = int(told.get("prompt_tokens") or 0)
-            self.completion = int(told["completion_tokens"])
-            self.said = True
+        """Take over a usage object, if it is one."""
+        if isinstance(told, dict):
+            prompt, completion = told.get("prompt_tokens") or 0, told.get("completion_tokens")
+            if type(prompt) is int and type(completion) is int and 0 <= prompt <= _MOST and 0 <= completion <= _MOST:
+                self.said = (prompt, completion)
+
+    def count(self, choice: Any) -> None:
+        """Count a choice's texts: those of one event are a piece."""
+        size = sum(len(holder[key].encode("utf-8", "surrogatepass")) for holder, key, _ in _texts(choice))
+        self.pieces += bool(size)
+        self.size += size
+
+    def exceeds(self, most: int) -> bool:
+        """Say whether more came than `most` tokens can be: more pieces of a usual size, or far more bytes."""
+        return (self.pieces > most and self.size > 4 * most) or self.size > 64 * most
+
+    def tokens(self, estimate: int) -> tuple[int, int]:
+        """Return the tokens of prompt and answer; `estimate` is the prompt's where the server says nothing of it."""
+        if self.said is not None:
+            return self.said[0], max(self.said[1], self.size // 16)
+        return (estimate if self.size else 0), max(self.pieces, self.size // 5)
 
 
 def filter_whole(body: dict[str, Any], make: Filter | None, usage: Usage) -> Found:
-    """Filter every channel of a whole answer in place and read its usage."""
+    """Filter every channel of a whole answer in place and read its usage.
+
+    Raises `Unavailable` when it is not what the API answers.
+    """
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise Unavailable("the model's server sent an answer whose choices are not objects")
     usage.read(body.get("usage"))
     told = Found()
-    if make is None:
-        return told
-    _keep(body, _EVENT_NAMES)
-    for choice in body.get("choices") or ():
+    if make is not None:
+        _keep(body, _EVENT_NAMES)
+    for choice in choices:
+        usage.count(choice)
+        if make is None:
+            continue
         _keep(choice, _CHOICE_NAMES)
         for holder, key, _ in _texts(choice):
             one = make()
@@ -120,7 +155,7 @@ class Stream:
     """The filter of one streamed answer: event data in, the bytes to send out.
 
     A finding that is denied ends the answer: its choice's finish reason is `content_filter`, and nothing follows. So
-    does a server that sends more than `most` pieces, which its request allowed it: the finish reason is `length`.
+    does a server that sends more than the `most` tokens that its request allowed it: the finish reason is `length`.
     After the last event `done` is set, and `finish` returns what then still has to go out.
     """
 
@@ -162,14 +197,14 @@ class Stream:
         self._last = {name: value for name, value in event.items() if name not in ("choices", "usage")}
         ended = b""
         for choice in choices:
-            self._usage.pieces += bool(_texts(choice))
+            self._usage.count(choice)
             if self._make is not None:
                 _keep(choice, _CHOICE_NAMES)
                 if self._filter(choice):
                     choice["finish_reason"], self.done = CONTENT_FILTER, True
                 elif choice.get("finish_reason"):
                     ended += self._flush(_index(choice))
-            if self._usage.pieces > self._most and not self.done:
+            if self._usage.exceeds(self._most) and not self.done:
                 choice["finish_reason"], self.done = "length", True
         if not self._wants_usage:
             event.pop("usage", None)

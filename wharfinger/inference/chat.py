@@ -48,6 +48,19 @@ class Ask:
         for holder, key in _slots(self.body):
             yield holder[key]
 
+    def joined(self) -> Iterator[str]:
+        """Yield the text parts of each message that has several, joined, as a model's server may read them."""
+        for _, parts in _divided(self.body):
+            yield "".join(part["text"] for part in parts)
+
+    def merge(self, found: Callable[[str], int]) -> None:
+        """Make one part of a message's text parts where more is `found` in them joined than in each, in characters."""
+        for content, parts in _divided(self.body):
+            text = "".join(part["text"] for part in parts)
+            if found(text) > sum(found(part["text"]) for part in parts):
+                parts[0]["text"] = text
+                content[:] = [part for part in content if not any(part is other for other in parts[1:])]
+
     def rewrite(self, change: Callable[[str], str]) -> None:
         """Replace every piece of text by what `change` makes of it."""
         for holder, key in list(_slots(self.body)):
@@ -127,6 +140,16 @@ def _check_messages(messages: Json) -> None:
         parts = content if isinstance(content, list) else []
         if not (content is None or isinstance(content, str | list)) or not all(isinstance(p, dict) for p in parts):
             raise Invalid(f"messages[{index}].content: expected text or a list of parts")
+
+
+def _divided(body: dict[str, Json]) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Yield each message's content that has several text parts, and those parts."""
+    for message in body.get("messages") or ():
+        content = message.get("content")
+        if isinstance(content, list):
+            parts = [part for part in content if isinstance(part.get("text"), str)]
+            if len(parts) > 1:
+                yield content, parts
 
 
 def _slots(body: dict[str, Json]) -> Iterator[tuple[Any, Any]]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -183,7 +183,7 @@ class Gateway:
         shown: Any = [
             {"id": s.id, "object": "model", "created": 0, "owned_by": s.tenant} for s in self._table.of(caller)
         ]
-        wanted = request.path.removeprefix("/v1/models").strip("/")
+        wanted = unquote(request.path.removeprefix("/v1/models").strip("/"))
         if wanted:
             found = next((m for m in shown if wanted in (m["id"], m["id"].partition("/")[2])), None)
             if found is None:
@@ -348,6 +348,8 @@ class Gateway:
         return True
 
     async def _stream(self, underway: _Underway, answer: Answer, reply: Reply) -> None:
+        if not answer.headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
+            raise Unavailable("the model's server was asked for a stream and answered something else")
         make = self._output_filter(underway.service)
         stream = Stream(make, underway.usage, wants_usage=underway.ask.wants_usage, most=underway.ask.max_tokens)
         splitter = EventSplitter()
@@ -409,15 +411,17 @@ class Gateway:
             head = head_of("POST", request.path, f"{replica.host}:{replica.port}", headers, len(data))
             return replica.host, replica.port, self._context_for(service.workload), head, data
         body.pop("cache_salt", None)
-        url = urlsplit(service.external)
+        url = _endpoint(service.external)
         if service.external_secret:
             token = self._secret_of(service.namespace, service.external_secret)
             headers.append((b"authorization", f"Bearer {token}".encode("ascii", "ignore")))
         data = write_json(body)
         path = url.path.rstrip("/").removesuffix("/v1") + request.path
         context = self._public if url.scheme == "https" else None
-        head = head_of("POST", path, url.netloc, headers, len(data))
-        return url.hostname or "", url.port or (443 if context else 80), context, head, data
+        host, port = url.hostname or "", url.port or (443 if context else 80)
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        head = head_of("POST", quote(path, safe="/%:@"), shown, headers, len(data))
+        return host, port, context, head, data
 
     def _output_filter(self, service: routing.Service) -> Callable[[], StreamFilter] | None:
         watched = guards.families(service.rules.output, "Mask", "Deny")
@@ -483,7 +487,8 @@ def _look(service: routing.Service, ask: Ask, texts: Iterable[str]) -> None:
     denying = guards.families(service.rules.prompt, "Deny")
     if denying:
         scan = guards.scanner(denying)
-        found = sorted({finding.detector for text in texts for finding in scan.find(text)})
+        whole = [*texts, *ask.joined()]
+        found = sorted({finding.detector for text in whole for finding in scan.find(text)})
         if found:
             for name in found:
                 MASKED.labels(name).inc()
@@ -491,6 +496,7 @@ def _look(service: routing.Service, ask: Ask, texts: Iterable[str]) -> None:
     masking = guards.families(service.rules.prompt, "Mask")
     if masking:
         scan = guards.scanner(masking)
+        ask.merge(lambda text: sum(finding.end - finding.start for finding in scan.find(text)))
         ask.rewrite(lambda text: guards.mask(text, scan))
 
 
@@ -506,6 +512,19 @@ def _of_upstream(status: int, data: bytes) -> WharfingerError:
         message += f": {excerpt(said, 300)}"
     kinds = {400: Invalid, 403: Denied, 404: NotFound, 422: Invalid}
     return kinds.get(status, Unavailable)(message)
+
+
+def _endpoint(url: str) -> SplitResult:
+    """Return an external endpoint's URL: https, or http to this machine. Raises `Unavailable` for another."""
+    try:
+        parts = urlsplit(url)
+        host, _ = (parts.hostname or "").encode("ascii").decode(), parts.port
+    except ValueError as error:
+        raise Unavailable(f"the endpoint's URL cannot be read: {excerpt(url)}") from error
+    local = host in ("localhost", "::1") or (host.startswith("127.") and host.replace(".", "").isdigit())
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        raise Unavailable(f"expected https, or http on loopback, got {excerpt(url)}")
+    return parts
 
 
 def _weight(underway: _Underway) -> int:

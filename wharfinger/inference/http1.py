@@ -106,6 +106,7 @@ class Connection(asyncio.Protocol):
         idle_seconds: float = 75.0,
         request_seconds: float = 30.0,
         stall_seconds: float = 60.0,
+        most: int = 2**31,
     ) -> None:
         self._handler = handler
         self._connections = connections
@@ -113,6 +114,7 @@ class Connection(asyncio.Protocol):
         self._idle_seconds = idle_seconds
         self._request_seconds = request_seconds
         self._stall_seconds = stall_seconds
+        self._most = most
         self._parser: Any = httptools.HttpRequestParser(self)
         self._parsing = _Parsing()
         self._task: asyncio.Task[None] | None = None
@@ -131,6 +133,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._peer = peer_id(self._transport.get_extra_info("ssl_object"))
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        if len(self._connections) >= self._most:
+            self._transport.abort()
         self._connections.add(self)
         self._arm(self._idle_seconds)
 

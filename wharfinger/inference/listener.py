@@ -11,6 +11,7 @@ from wharfinger.core.errors import HostUnfit
 from wharfinger.inference.http1 import Connection, Handler
 
 HANDSHAKE_SECONDS: Final = 10.0
+MOST_CONNECTIONS: Final = 8192
 GRACE_SECONDS: Final = 5.0
 _POLL: Final = 0.05
 
@@ -46,7 +47,7 @@ class Listener:
         """Accept connections from now on."""
         timeout = HANDSHAKE_SECONDS if self._context is not None else None
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._handler, self._connections),
+            lambda: Connection(self._handler, self._connections, most=MOST_CONNECTIONS),
             sock=self._socket,
             ssl=self._context,
             ssl_handshake_timeout=timeout,

@@ -236,7 +236,9 @@ class StreamFilter:
             over = end < len(buffer) or final
         else:
             bound = at + _UNTIL_MOST - self._swallowed
-            match = self._hit.until.search(buffer, max(0, at - _UNTIL_TAIL), min(len(buffer), bound))
+            start, stop = max(0, at - _UNTIL_TAIL), min(len(buffer), bound)
+            while (match := self._hit.until.search(buffer, start, stop)) is not None and match.end() <= at:
+                start = match.start() + 1  # an end that stands before the beginning
             end = match.end() if match is not None else min(len(buffer), bound)
             while end < len(buffer) and buffer[end] & 0xC0 == 0x80:  # never within a character
                 end += 1
@@ -251,6 +253,7 @@ class StreamFilter:
 
     def _move(self, to: int) -> None:
         """Pass on to byte `to`, counting characters."""
+        assert to >= self._at, "a scan goes forward"
         span = self._buffer[self._at : to]
         self._passed += len(span) if span.isascii() else len(span.decode("utf-8", "surrogatepass"))
         self._at = to

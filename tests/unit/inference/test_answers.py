@@ -147,11 +147,54 @@ def test_a_denied_finding_ends_the_answer() -> None:
 
 
 def test_a_server_that_goes_on_beyond_its_bound_is_stopped() -> None:
-    """One piece more than was allowed ends the answer by length, so that an account cannot run away."""
-    sent, stream = run((FRAMINGS["LF"](event(CHANNELS["content"](f"w{n} "))) for n in range(50)), most=5)
+    """More than was allowed ends the answer by length, in many pieces or in few, so that no account runs away."""
+    sent, stream = run((FRAMINGS["LF"](event(CHANNELS["content"](f"wo{n} "))) for n in range(50)), most=5)
     assert stream.done
-    assert joined(sent)[0, "delta", "content"] == "w0 w1 w2 w3 w4 w5 "
+    assert joined(sent)[0, "delta", "content"] == "wo0 wo1 wo2 wo3 wo4 wo5 "
     assert b'"finish_reason":"length"' in sent
+    sent, stream = run((FRAMINGS["LF"](event(CHANNELS["content"]("word " * 100))) for _ in range(50)), most=20)
+    assert stream.done
+    assert len(sent) < 3000
+
+
+def test_a_server_that_sends_single_characters_is_not_cut() -> None:
+    """Many small pieces are not many tokens."""
+    text = "The keeper weighs every crate of tea. "
+    sent, stream = run((FRAMINGS["LF"](event(CHANNELS["content"](c))) for c in text), most=12)
+    assert not stream.done
+    assert joined(sent)[0, "delta", "content"] == text
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"completion_tokens": -5},
+        {"completion_tokens": "9"},
+        {"completion_tokens": 10**12},
+        {"prompt_tokens": "x", "completion_tokens": 1},
+        7,
+        [1],
+        {"completion_tokens": True},
+    ],
+)
+def test_usage_that_cannot_be_is_counted_instead(usage: Any) -> None:
+    """A server's nonsense, or its zero for a long answer, does not make an answer free."""
+    told = Usage()
+    filter_whole({"choices": [{"message": {"content": "word " * 100}}], "usage": usage}, None, told)
+    assert told.tokens(30) == (30, 100)
+    lying = Usage()
+    filter_whole({"choices": [{"message": {"content": "word " * 100}}], "usage": {"completion_tokens": 0}}, None, lying)
+    assert lying.tokens(30) == (0, 31)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"choices": None}, {"choices": [1]}, {"choices": {"a": 1}}, {"error": {"message": "no"}}]
+)
+def test_what_is_no_answer_is_refused(body: dict[str, Any]) -> None:
+    """An object without choices is an error of the server, guarded or not."""
+    for make in (None, lambda: StreamFilter(SCAN)):
+        with pytest.raises(Unavailable):
+            filter_whole(dict(body), make, Usage())
 
 
 @pytest.mark.parametrize(
@@ -178,12 +221,12 @@ def test_whole_and_streamed_answers_are_filtered_alike() -> None:
     text = f"Take {SECRET} or {MAIL}."
     message: dict[str, Any] = {"role": "assistant", "content": text, "reasoning_content": text, "refusal": None}
     message["tool_calls"] = [{"id": "1", "type": "function", "function": {"name": "send", "arguments": text}}]
-    body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": {"completion_tokens": 30}}
     usage = Usage()
     filter_whole(body, lambda: StreamFilter(SCAN), usage)
     assert message["content"] == message["reasoning_content"] == "Take [github] or [email]."
     assert message["tool_calls"][0]["function"] == {"name": "send", "arguments": "Take [github] or [email]."}
-    assert usage.completion == 3
+    assert usage.tokens(9) == (0, 30)
 
 
 LINES = [b"data: {}", b"data:", b"\r", b"\n", b"\r\n", b": c", b"data: [DONE]", b"id"]

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -76,6 +77,19 @@ def test_a_secret_in_a_prompt_is_stopped_and_personal_data_masked(bench: Bench) 
     bench.client().chat.completions.create(model="chat", messages=[{"role": "user", "content": f"my card is {CARD}."}])
     assert bench.upstream.asked[0]["messages"][0]["content"] == "my card is [credit-card]."
     assert TOKEN not in json.dumps(bench.records("decision"))
+
+
+def test_a_secret_divided_over_the_parts_of_a_message_is_seen(bench: Bench) -> None:
+    """Parts that a model's server joins are looked at joined: a secret is stopped, a card number masked."""
+
+    def parts(*texts: str) -> list[Any]:
+        return [{"role": "user", "content": [{"type": "text", "text": text} for text in texts]}]
+
+    with pytest.raises(openai.PermissionDeniedError, match="github"):
+        bench.client().chat.completions.create(model="chat", messages=parts("use ", TOKEN[:9], TOKEN[9:]))
+    assert bench.upstream.asked == []
+    bench.client().chat.completions.create(model="chat", messages=parts("my card is ", CARD[:7], CARD[7:], "."))
+    assert bench.upstream.asked[0]["messages"][0]["content"] == [{"type": "text", "text": "my card is [credit-card]."}]
 
 
 @pytest.mark.parametrize("secret", [TOKEN, CARD, "ada@example.org"])
@@ -181,3 +195,44 @@ def test_connections_to_a_replica_are_used_again(bench: Bench) -> None:
     bench.upstream.broken_after = 99
     client.chat.completions.create(model="chat", messages=SAY)
     assert bench.accepted[bench.upstream.handle] == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://10.0.0.1/v1", "http://169.254.169.254/v1", "http://127.0.0.1.evil.example/v1", "ftp://127.0.0.1/", "https://[::1/v1", "http://127.0.0.1:99999/", "https://\u0435xample.org/"],
+)  # fmt: skip
+def test_an_external_endpoint_is_https_or_on_this_machine(bench: Bench, url: str) -> None:
+    """A service cannot make the gateway speak to the network in the clear, nor with what is no URL."""
+    bench.set_external(url)
+    with pytest.raises(openai.InternalServerError) as refused:
+        bench.client().chat.completions.create(model="chat", messages=SAY)
+    assert refused.value.status_code == 503
+    assert refused.value.response.headers["x-wharf-decision"]
+
+
+def test_an_external_endpoint_gets_its_secret_and_not_the_callers(bench: Bench) -> None:
+    """The endpoint sees the Secret's token, and neither the caller's key nor name, nor our salt; others are 403."""
+    bench.set_external(f"http://127.0.0.1:{bench.upstream_port}/v1", secret="their-token")
+    bench.client().chat.completions.create(model="chat", messages=SAY)
+    (asked,) = bench.upstream.asked
+    assert (asked["authorization"], asked["caller"]) == (b"Bearer their-token", None)
+    assert "cache_salt" not in asked
+    with pytest.raises(openai.PermissionDeniedError):
+        bench.client("mallory-key").chat.completions.create(model="red-ml/chat", messages=SAY)
+
+
+def test_a_replica_that_cannot_be_reached_is_passed_over(bench: Bench) -> None:
+    """Another replica answers, by a decision of its own on its own grant; only when none can, the caller is told."""
+    bench.set(dead=2)
+    raw = bench.client().chat.completions.with_raw_response.create(model="chat", messages=SAY)
+    assert raw.parse().choices[0].message.content == "Hello there."
+    bench.set(dead=3, alive=False)
+    with pytest.raises(openai.InternalServerError, match="cannot be reached"):
+        bench.client().chat.completions.create(model="chat", messages=SAY)
+
+
+def test_a_server_that_does_not_stream_is_not_taken_for_one(bench: Bench) -> None:
+    """Asked for a stream, an answer in one piece is an error, not an empty answer."""
+    bench.upstream.streams = False
+    with pytest.raises(openai.InternalServerError, match="something else"):
+        bench.client().chat.completions.create(model="chat", messages=SAY, stream=True)

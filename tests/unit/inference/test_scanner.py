@@ -99,6 +99,15 @@ def test_scores_on_the_outside_material_do_not_fall() -> None:
     assert len(alarms) <= len(harmless) // 10
 
 
+def test_an_end_before_the_beginning_is_not_its_end() -> None:
+    """A key's end mark just before its begin mark belongs to another: what follows is masked, whatever the cut."""
+    begin, end = PIECES[12].rstrip("\n"), PIECES[14]
+    text = f"{end}{begin}\n{PIECES[13]}\n{end} that was it"
+    assert guards.mask(text, BOTH) == f"{end}[private-key] that was it"
+    for cut in range(len(text)):
+        assert streamed(text, [cut]) == guards.mask(text, BOTH)
+
+
 def test_prose_passes_as_it_comes() -> None:
     """A filter holds back few characters of ordinary text: 40 at most here."""
     stream = StreamFilter(BOTH)
