@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import spiffe
 from trust_domain import CONTROL, DOMAIN, TRAINER, Domain, anyone, eventually, nobody
+from world import SetClock
 
 from wharfinger.core.clock import SECOND
 from wharfinger.core.errors import Denied, Unavailable
 from wharfinger.identity import workloadapi
 from wharfinger.identity.issuer.authority import Lifetimes
+from wharfinger.identity.issuer.workloadserver import CALLS_PER_SECOND, MOST_AT_ONCE, Pace, TooMany
 from wharfinger.identity.jwtsvid import verify as verify_token
 from wharfinger.identity.source import Material
 from wharfinger.identity.spiffeid import SpiffeId
@@ -190,6 +192,28 @@ def test_a_call_without_the_security_header_is_refused(domain: Domain, tmp_path:
         with pytest.raises(workloadapi.CallFailed) as failed:
             next(connection.messages())
         assert failed.value.grpc_status == workloadapi.Status.INVALID_ARGUMENT
+
+
+def test_a_flood_of_calls_is_slowed_down(tmp_path: Path) -> None:
+    """A hundred calls at once, then twenty a second: the rest get RESOURCE_EXHAUSTED and leave no line anywhere."""
+    domain = Domain(tmp_path, clock=SetClock())
+    domain.serve(tmp_path / "w.sock", anyone(TRAINER))
+    request = workloadapi.JwtRequest(("a",)).encode()
+    refused = []
+    for _ in range(MOST_AT_ONCE + 50):
+        try:
+            _Connection(tmp_path / "w.sock").call(workloadapi.FETCH_JWT_SVID, request)
+        except workloadapi.CallFailed as error:
+            refused.append(error.grpc_status)
+    assert refused == [workloadapi.Status.RESOURCE_EXHAUSTED] * 50
+    assert len(domain.records) == MOST_AT_ONCE
+    domain.close()
+    pace = Pace(0)
+    for second in range(3):
+        for _ in range(MOST_AT_ONCE if second == 0 else CALLS_PER_SECOND):
+            pace.take(second * SECOND)
+        with pytest.raises(TooMany):
+            pace.take(second * SECOND)
 
 
 def test_any_bytes_do_the_server_no_harm(domain: Domain, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from wharfinger.core.clock import SECOND, Clock, instant_of
+from wharfinger.core.clock import SECOND, Clock, Span, instant_of
 from wharfinger.core.errors import Denied, HostUnfit, WharfingerError, excerpt
 from wharfinger.identity import jwtsvid, workloadapi
 from wharfinger.identity.fault import BadIdentity, UntrustedIdentity
@@ -40,6 +40,9 @@ Attest: TypeAlias = Callable[[Process], SpiffeId]
 MOST_CONNECTIONS: Final = 64
 MOST_STREAMS: Final = 32
 LARGEST_REQUEST: Final = 64 * 1024
+MOST_AT_ONCE: Final = 100
+CALLS_PER_SECOND: Final = 20
+"""What one socket answers at once, and then in the long run: each answer is a signature and a line on disk."""
 LONGEST_SLEEP: Final = 30.0
 """Seconds after which a stream looks at the wall clock again: it may have been set."""
 
@@ -54,6 +57,29 @@ class Record(Protocol):
         ...
 
 
+class TooMany(WharfingerError):
+    """More calls at one socket than it answers."""
+
+    code = "TooManyRequests"
+    status = 429
+
+
+class Pace:
+    """Lets `MOST_AT_ONCE` calls through, and `CALLS_PER_SECOND` after that (a token bucket)."""
+
+    def __init__(self, now: Span) -> None:
+        self._left = float(MOST_AT_ONCE)
+        self._at = now
+
+    def take(self, now: Span) -> None:
+        """Take one call at the monotonic time `now`. Raises `TooMany` when there is none left."""
+        self._left = min(float(MOST_AT_ONCE), self._left + (now - self._at) / SECOND * CALLS_PER_SECOND)
+        self._at = now
+        if self._left < 1:
+            raise TooMany(f"expected at most {CALLS_PER_SECOND} calls a second at one socket")
+        self._left -= 1
+
+
 class WorkloadServer:
     """The Workload API on one socket, for whomever `attest` knows; inside a running event loop."""
 
@@ -63,6 +89,7 @@ class WorkloadServer:
         self.authority = authority
         self.record = record
         self.clock = clock
+        self.pace = Pace(clock.monotonic())
         self._server: asyncio.AbstractServer | None = None
         self.connections: set[_Connection] = set()
 
@@ -204,6 +231,8 @@ class _Connection(asyncio.Protocol):
             self._finish(number, call, Status.INVALID_ARGUMENT, str(error))
         except Denied as error:
             self._finish(number, call, Status.PERMISSION_DENIED, f"no identity issued: {error}")
+        except TooMany as error:
+            self._finish(number, call, Status.RESOURCE_EXHAUSTED, str(error))
         except WharfingerError as error:
             _log.error("call", extra={"fields": {"method": call.method, "error": str(error)}})
             self._finish(number, call, Status.UNAVAILABLE, str(error))
@@ -212,6 +241,7 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     async def _run(self, number: int, call: _Call) -> None:
+        self._server.pace.take(self._server.clock.monotonic())
         messages = workloadapi.unframe(call.request)
         if len(messages) != 1 or call.request:
             raise BadIdentity("bad_frame", "expected one whole message")
