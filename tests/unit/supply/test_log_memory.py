@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,6 +112,29 @@ def test_threads_that_follow_a_growing_log_see_no_rollback(memory: Memory) -> No
     for thread in threads:
         thread.join()
     assert failed == [] and memory.checkpoint().size == 160
+
+
+_FOLLOWER = f"""
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
+from logkeeper import LogKeeper
+from wharfinger.core import failpoint
+from wharfinger.supply.tlog.memory import Memory
+failpoint.arm(sys.argv[2], lambda: os.kill(os.getpid(), signal.SIGKILL))
+Memory(Path(sys.argv[1]), LogKeeper().key).advance(sys.stdin.buffer.read(), lambda size: [])
+"""
+
+
+@pytest.mark.parametrize(("name", "size"), [("log.memory.before", 0), ("log.memory.after", 2)])
+def test_a_memory_that_is_killed_holds_the_old_or_the_new(tmp_path: Path, name: str, size: int) -> None:
+    """kill -9 before and after the write: never half a note, and the lock goes with the process."""
+    note = History("abc").note(2)
+    command = [sys.executable, "-c", _FOLLOWER, str(tmp_path / "memory"), name]
+    assert subprocess.run(command, input=note, timeout=60, check=False).returncode == -9
+    memory = Memory(tmp_path / "memory", LogKeeper().key)
+    assert memory.checkpoint().size == size
+    assert memory.advance(note, nothing).size == 2
 
 
 def test_a_note_of_another_key_is_refused(memory: Memory, tmp_path: Path) -> None:
