@@ -128,7 +128,7 @@ Memory(Path(sys.argv[1]), LogKeeper().key).advance(sys.stdin.buffer.read(), lamb
 
 @pytest.mark.parametrize(("name", "size"), [("log.memory.before", 0), ("log.memory.after", 2)])
 def test_a_memory_that_is_killed_holds_the_old_or_the_new(tmp_path: Path, name: str, size: int) -> None:
-    """kill -9 before and after the write: never half a note, and the lock goes with the process."""
+    """Kill -9 before and after the write: never half a note, and the lock goes with the process."""
     note = History("abc").note(2)
     command = [sys.executable, "-c", _FOLLOWER, str(tmp_path / "memory"), name]
     assert subprocess.run(command, input=note, timeout=60, check=False).returncode == -9
