@@ -173,3 +173,16 @@ def test_a_fork_bomb_ends_with_its_pod(tmp_path: Path) -> None:
         here.world.wait(lambda: here.world.get("pods", "n", "bomb") is None)
         assert not inhabitants(pidns)
         assert here.groups.names() == []
+
+
+def test_nothing_survives_the_launcher_where_nothing_isolates(tmp_path: Path) -> None:
+    """Without namespaces, what a container left when its launcher was killed is found by its environment and ended."""
+    with machine(tmp_path, isolation="none") as here:
+        script = "setsid sleep 1000 & echo $!; exec sleep 1001"
+        uid = here.world.put(pod("bare", "sh", "-c", script))["metadata"]["uid"]
+        here.world.wait(lambda: (uid, "c") in here.issuer.known and here.log("bare"))
+        left = Path("/proc", here.log("bare").strip())
+        until(lambda: b"sleep" in (left / "cmdline").read_bytes())
+        os.kill(here.issuer.known[uid, "c"][2].pid, signal.SIGKILL)
+        assert here.ends("bare") == "Failed"
+        until(lambda: not left.exists() or (left / "cmdline").read_bytes() == b"")

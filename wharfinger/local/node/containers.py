@@ -32,6 +32,7 @@ LOST: Final = 137
 """Exit status of a container whose launcher was killed before it could tell: as by SIGKILL."""
 _START_WITHIN: Final = 30.0
 _PATIENCE: Final = 2.0
+_SWEEPS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,23 @@ def run_inside(plan: Plan, running: Running, command: Sequence[str], timeout: fl
         process.communicate()
         return 124, f"took longer than {timeout:g} s"
     return launcher.status_of(_wait_status(process.returncode)), said[-1024:].decode("utf-8", "replace").strip()
+
+
+def sweep(uid: str, container: str) -> None:
+    """End what a container left that was not isolated and whose launcher was killed: whoever has its environment.
+
+    Where there are namespaces nothing is left; here a process that changed its environment is not found.
+    """
+    marks = {f"WHARF_POD_UID={uid}".encode(), f"WHARF_CONTAINER={container}".encode()}
+    for _ in range(_SWEEPS):
+        left = False
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                if marks <= set((entry / "environ").read_bytes().split(b"\0")):
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    left = True
+        if not left:
+            return
 
 
 def state_of(folder: Path) -> Running | None:

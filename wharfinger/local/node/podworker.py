@@ -367,6 +367,8 @@ class PodWorker:
         """Take note of a container's end, in the container's thread."""
         self._probers.pop(name).stop()
         group = self._group(name)
+        if not how.known and self._node.host.isolation == "none":
+            containers.sweep(self.uid, name)
         starved = how.code == containers.LOST and self._node.groups.out_of_memory(group)
         self._node.groups.remove(group)
         reason = "Completed" if how.code == 0 else "OOMKilled" if starved else "Error"
@@ -467,6 +469,8 @@ class PodWorker:
             if container is None:
                 how = containers.exit_of(folder, running.attempt)
                 self._node.groups.remove(self._group(name))
+                if how is None and self._node.host.isolation == "none":
+                    containers.sweep(self.uid, name)
                 how = how or Ended(containers.LOST, self._node.clock.now(), known=False)
                 if not how.begun:
                     continue
@@ -504,6 +508,7 @@ class PodWorker:
         given = {
             **self._node.environment(self._pod, self.ip),
             **self._cargo.environment(self._pod, isolated=inside),
+            "WHARF_CONTAINER": name,
             "SPIFFE_ENDPOINT_SOCKET": f"unix://{sandbox.SOCKET if inside else outside}",
         }
         return environment.environment(self._pod, spec, self.ip, given, self._node.find)
