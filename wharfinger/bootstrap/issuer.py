@@ -59,19 +59,21 @@ class Minutes:
 
     async def issued(self, who: str, verb: str, what: str, refused: str = "") -> None:
         """Write down what a process got at the Workload API, or why it was refused. Raises `HostUnfit`."""
-        verdict = Verdict(not refused, refused or "attested by the kernel", "identity" if refused else "")
-        await self._write("attestation.attest", verdict, who, verb, what, {})
+        verdict = Verdict(not refused, refused or "the kernel says that it is", "identity" if refused else "")
+        await self._write("attestation.attest", verdict, who, verb, what, {"asker": who, "request": f"{verb} {what}"})
 
     async def asked(self, who: SpiffeId | None, asked: Asked, verdict: Verdict) -> None:
         """Write down a typed request and how it was judged. Raises `HostUnfit`."""
         name = None if who is None else str(who)
-        await self._write(issuance.RULE, verdict, name, asked.request, asked.what, asked.facts)
+        verb, _, thing = asked.request.partition(" ")
+        request: dict[str, Json] = {"asker": name, "request": asked.request, "facts": dict(asked.facts)}
+        await self._write(issuance.RULE, verdict, name, verb, asked.what or thing, request)
 
-    async def _write(self, rule: str, verdict: Verdict, who: str | None, verb: str, what: str, facts: Json) -> None:
+    async def _write(
+        self, rule: str, verdict: Verdict, who: str | None, verb: str, what: str, request: dict[str, Json]
+    ) -> None:
         now = self._clock.now()
-        inputs: dict[str, Json] = {
-            "request": {"who": who, "verb": verb, "what": what, "now": now, "facts": dict(facts)}
-        }
+        inputs: dict[str, Json] = {"request": {**request, "now": now}}
         decision = Decision(
             id=self._ids.uid(),
             at=now,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import unquote
@@ -58,8 +58,8 @@ class Asked:
     """One request as the journal holds it: `what` in words, `facts` without secrets."""
 
     request: str
-    what: str
-    facts: Mapping[str, Json]
+    what: str = ""
+    facts: Mapping[str, Json] = field(default_factory=dict)
 
 
 class Record(Protocol):
@@ -132,7 +132,7 @@ class Requests:
         request, read = route
         verdict = judge(str(who) if who is not None else None, request)
         if not verdict.allowed:
-            await self._record(who, Asked(request, request, {}), verdict)
+            await self._record(who, Asked(request), verdict)
             raise (Unauthenticated if who is None else Denied)(verdict.reason)
         asked, do = read(unquote(pod[1]) if pod is not None else await _body(receive) if method == "POST" else None)
         await self._record(who, asked, verdict)
@@ -144,7 +144,7 @@ class Requests:
         async def do() -> Json:
             return {"socket": str(await self._pods.register(pod))}
 
-        return Asked("register pod", f"{pod.spiffe_id} for pod {pod.uid}", pod_json(pod)), do
+        return Asked("register pod", f"pod {pod.uid} as {pod.spiffe_id}", pod_json(pod)), do
 
     def _forget(self, uid: Json) -> _Reading:
         async def do() -> Json:
@@ -157,7 +157,7 @@ class Requests:
         async def do() -> Json:
             return {"pods": [pod_json(pod) for pod in self._pods.known()]}
 
-        return Asked("list pods", "the pods", {}), do
+        return Asked("list pods"), do
 
     def _person(self, value: Json) -> _Reading:
         holder = SpiffeId.person(self._authority.trust_domain, _text(value, "tenant"), _text(value, "user"))
@@ -167,7 +167,7 @@ class Requests:
             return {"certificates": certificates_to_pem([self._authority.person(holder, pem, life)]).decode("ascii")}
 
         facts = {"spiffeId": str(holder), "ttlSeconds": life // SECOND, "publicKey": sha256(pem)}
-        return Asked("issue person", f"x509-svid of {holder}", facts), do
+        return Asked("issue person", f"a certificate of {holder}", facts), do
 
     def _token(self, value: Json) -> _Reading:
         holder = self._holder(value)
@@ -177,7 +177,7 @@ class Requests:
             return {"token": self._authority.token(holder, (audience,), life)}
 
         facts = {"spiffeId": str(holder), "ttlSeconds": life // SECOND, "audience": audience}
-        return Asked("issue token", f"jwt-svid of {holder} for {excerpt(audience)}", facts), do
+        return Asked("issue token", f"a token of {holder} for {excerpt(audience)}", facts), do
 
     def _signature(self, value: Json) -> _Reading:
         signer = SpiffeId(_text(value, "signer"))
@@ -204,7 +204,7 @@ class Requests:
             return {"note": (await asyncio.to_thread(self._notary.checkpoint, new, proof)).decode()}
 
         facts = {"origin": new.origin, "size": size, "root": str(value.get("root"))}
-        return Asked("sign checkpoint", f"{excerpt(new.origin)} of {size} entries", facts), do
+        return Asked("sign checkpoint", f"the checkpoint of {excerpt(new.origin)} with {size} entries", facts), do
 
     def _trust_root(self, _: Json) -> _Reading:
         async def do() -> Json:
@@ -217,7 +217,7 @@ class Requests:
                 "jwtAuthorities": parse_json(encode_jwks(bundle.jwt_authorities)),
             }
 
-        return Asked(READ_TRUST_ROOT, "the trust root", {}), do
+        return Asked(READ_TRUST_ROOT), do
 
     def _holder(self, value: Json) -> SpiffeId:
         """Return the person whom a token is asked for: by name, or by SPIFFE ID."""

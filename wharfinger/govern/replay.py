@@ -83,7 +83,7 @@ RULES: Mapping[str, Callable[[Mapping[str, Any]], Verdict]] = {
     "authorization.authorize": _authorize,
     "grant.issue": _issue,
     "access.decide": _access,
-    issuance.RULE: lambda inputs: issuance.judge(inputs["request"]["who"], inputs["request"]["verb"]),
+    issuance.RULE: lambda inputs: issuance.judge(inputs["request"]["asker"], inputs["request"]["request"]),
     registry.RULE: lambda inputs: registry.replay(inputs, condition),
 }
 """Every rule whose decisions replay, by the name that their records carry."""

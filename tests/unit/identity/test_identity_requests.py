@@ -142,9 +142,9 @@ def test_each_request_is_for_its_own_part_alone(issuer: Issuer) -> None:
     everyone = {str(who) for who in (*PARTS, TRAINER, ADA, SpiffeId.part(DOMAIN, "builder"))}
     granted = {(part, request) for request, part in MAY_ASK.items()}
     assert passed == granted | {(who, "read trust root") for who in everyone}
-    written = [(d["who"].rpartition("/")[2], d["verb"], d["allowed"]) for d in issuer.decisions()]
+    written = [(d["who"].rpartition("/")[2], d["verb"], d["what"], d["allowed"]) for d in issuer.decisions()]
     assert len(written) == len(everyone) * len(REQUESTS)
-    assert ("node", "sign statement", False) in written
+    assert ("node", "sign", "statement", False) in written
     for written_down in issuer.decisions():
         found, inputs = journal.find(issuer.folder / "evidence", written_down["id"])
         assert replay(from_record(found), inputs).allowed is written_down["allowed"]
@@ -310,7 +310,7 @@ def test_a_pod_that_is_registered_gets_its_identity(issuer: Issuer, tmp_path: Pa
     assert node.pods() == () and not path.exists()
     with pytest.raises(Conflict):
         node.register_pod(PodRegistration("uid-1", TRAINER, folder, 0, pod.pid, pod.ticks + 1))
-    assert (str(TRAINER), "issue", "x509-svid") in [(d["who"], d["verb"], d["what"]) for d in issuer.decisions()]
+    assert (str(TRAINER), "fetch", "x509-svid") in [(d["who"], d["verb"], d["what"]) for d in issuer.decisions()]
 
 
 @pytest.mark.parametrize(

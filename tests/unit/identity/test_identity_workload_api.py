@@ -46,7 +46,7 @@ def test_an_independent_client_gets_an_x509_svid(domain: Domain, tmp_path: Path)
     assert verify(svid.cert_chain, domain.authority.bundles, domain.clock.now()) == TRAINER
     bundle = bundles.get_bundle_for_trust_domain(spiffe.TrustDomain(DOMAIN.name))
     assert bundle is not None and bundle.x509_authorities == {domain.vault.root}
-    assert (str(TRAINER), "issue", "x509-svid", "") in domain.records
+    assert (str(TRAINER), "fetch", "x509-svid", "") in domain.records
 
 
 def test_an_independent_client_gets_and_validates_a_jwt_svid(domain: Domain, tmp_path: Path) -> None:

@@ -53,7 +53,10 @@ class Record(Protocol):
     """Where each answer is recorded before it is given."""
 
     def __call__(self, who: str, verb: str, what: str, refused: str = "") -> Awaitable[None]:
-        """Return when it is on disk that `who` got `what`, or why they were `refused`. Raises `HostUnfit`."""
+        """Return when it is on disk that `who` got `what`, or why they were `refused`; `verb` is `fetch`.
+
+        Raises `HostUnfit`.
+        """
         ...
 
 
@@ -263,7 +266,7 @@ class _Connection(asyncio.Protocol):
             return self._server.attest(peer)
         except Denied as error:
             who = f"pid {peer.pid}" if peer is not None else "unknown"
-            await self._server.record(who, "issue", call.method.rpartition("/")[2], refused=str(error))
+            await self._server.record(who, "fetch", call.method.rpartition("/")[2], refused=str(error))
             raise
 
     def _send(self, number: int, call: _Call, message: bytes) -> None:
@@ -311,7 +314,7 @@ _Send: TypeAlias = Callable[[bytes], Awaitable[None]]
 async def _fetch_x509_svid(server: WorkloadServer, identity: SpiffeId, _: bytes, send: _Send) -> None:
     while True:
         svid = server.authority.svid(identity)
-        await server.record(str(identity), "issue", "x509-svid")
+        await server.record(str(identity), "fetch", "x509-svid")
         await send(workloadapi.x509_svids([svid], server.authority.bundles))
         await half_life(server.clock, svid)
 
@@ -328,7 +331,7 @@ async def _fetch_jwt_svid(server: WorkloadServer, identity: SpiffeId, message: b
     if request.spiffe_id not in {"", str(identity)}:
         raise Denied(f"the caller is not {excerpt(request.spiffe_id)}")
     token = server.authority.token(identity, request.audiences)
-    await server.record(str(identity), "issue", f"jwt-svid for {excerpt(', '.join(request.audiences))}")
+    await server.record(str(identity), "fetch", f"jwt-svid for {excerpt(', '.join(request.audiences))}")
     await send(workloadapi.jwt_svids({identity: token}))
 
 
