@@ -59,7 +59,7 @@ class Minutes:
 
     async def issued(self, who: str, verb: str, what: str, refused: str = "") -> None:
         """Write down what a process got at the Workload API, or why it was refused. Raises `HostUnfit`."""
-        verdict = Verdict(not refused, refused or "the kernel says that it is", "identity" if refused else "")
+        verdict = Verdict(not refused, refused or "the kernel says that it is", "process" if refused else "")
         await self._write("attestation.attest", verdict, who, verb, what, {"asker": who, "request": f"{verb} {what}"})
 
     async def asked(self, who: SpiffeId | None, asked: Asked, verdict: Verdict) -> None:

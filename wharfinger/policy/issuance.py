@@ -31,10 +31,10 @@ def judge(who: str | None, request: str) -> Verdict:
     The trust root is for anyone who is known.
     """
     if who is None:
-        return Verdict(False, f"an anonymous caller may not {request}", "identity")
+        return Verdict(False, f"an anonymous caller may not {request}", "asker")
     if request == READ_TRUST_ROOT:
         return Verdict(True, "anyone who is known may")
     part = MAY_ASK.get(request)
     if part is not None and who.removeprefix("spiffe://").split("/")[1:] == ["wharfinger", part]:
         return Verdict(True, f"the duty of {part}")
-    return Verdict(False, f"{who} may not {request}", "identity")
+    return Verdict(False, f"{who} may not {request}", "asker")
