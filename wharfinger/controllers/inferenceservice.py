@@ -68,7 +68,7 @@ class InferenceServiceReconciler:
             self._revoke(grant, reason)
         self._record(seen, desired, decision, now)
         if desired.template is not None:
-            self._create_once(desired.template, "resourceclaimtemplates")
+            self._template(desired.template)
         if desired.deployment is not None:
             held = self._cache.get("deployments", key.namespace, key.name)
             if held is None or not holds(held, desired.deployment):
@@ -169,6 +169,17 @@ class InferenceServiceReconciler:
             self._writer.patch(
                 "grants", meta["namespace"], meta["name"], {"spec": {"revoked": True, "revokedReason": reason[:1024]}}
             )
+
+    def _template(self, desired: Object) -> None:
+        """Have the claim template say what the profile asks: its spec does not change, so another takes its place."""
+        meta = desired["metadata"]
+        held = self._cache.get("resourceclaimtemplates", meta["namespace"], meta["name"])
+        said = (held["metadata"].get("annotations") or {}).get(serving.ASK) if held is not None else None
+        if held is not None and said != meta["annotations"][serving.ASK]:
+            self._writer.delete("resourceclaimtemplates", meta["namespace"], meta["name"], held["metadata"]["uid"])
+            self._writer.create(desired)
+        else:
+            self._create_once(desired, "resourceclaimtemplates")
 
     def _create_once(self, desired: Object, plural: str) -> None:
         meta = desired["metadata"]

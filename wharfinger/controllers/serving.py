@@ -30,6 +30,8 @@ Device = tuple[str, str, str]
 SERVICE_LABEL: Final = f"{GROUP}/service"
 GRANT_NEEDED: Final = f"{GROUP}/grant"
 """Annotation of a pod that the node starts only under a Grant; its value is the model's digest."""
+ASK: Final = f"{GROUP}/ask"
+"""Annotation of a claim template and of its replicas: the digest of what is asked for."""
 MODEL_LABEL: Final = f"{GROUP}/model"
 PORT: Final = 8443
 
@@ -297,14 +299,17 @@ def _owner(service: Object) -> dict[str, Any]:
 def _template(seen: Observed) -> dict[str, Any]:
     assert seen.profile is not None
     meta, profile = seen.service["metadata"], seen.profile
-    devices = claim_spec(profile)
-    # A template does not change: another ask is another template, and the replicas roll over to it.
-    name = f"{meta['name']}-{profile['metadata']['name']}-{sha256(canonical(devices))[7:13]}"
+    spec = {"spec": claim_spec(profile)}
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
-        "metadata": {"name": name, "namespace": meta["namespace"], "ownerReferences": [_owner(seen.service)]},
-        "spec": {"spec": devices},
+        "metadata": {
+            "name": f"{meta['name']}-{profile['metadata']['name']}",
+            "namespace": meta["namespace"],
+            "annotations": {ASK: sha256(canonical(spec))},
+            "ownerReferences": [_owner(seen.service)],
+        },
+        "spec": spec,
     }
 
 
@@ -314,6 +319,7 @@ def _deployment(seen: Observed, replicas: int) -> dict[str, Any]:
     labels = {SERVICE_LABEL: meta["name"]}
     artifact = seen.model["spec"]["artifact"] if seen.model else {"digest": "", "repository": ""}
     command = list(runtime.get("command") or ()) or ["python", "-m", "wharfinger.inference.runtime"]
+    annotations = {GRANT_NEEDED: artifact["digest"]}
     container: dict[str, Any] = {
         "name": "runtime",
         "image": "wharfinger.io/host",
@@ -335,8 +341,10 @@ def _deployment(seen: Observed, replicas: int) -> dict[str, Any]:
         "terminationGracePeriodSeconds": 5,
     }
     if seen.profile is not None:
-        template = _template(seen)["metadata"]["name"]
-        pod["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": template}]
+        template = _template(seen)
+        pod["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": template["metadata"]["name"]}]
+        # Another ask is another pod template: the replicas roll over to it.
+        annotations |= template["metadata"]["annotations"]
         container["resources"] = {"claims": [{"name": "gpu"}]}
     return {
         "apiVersion": "apps/v1",
@@ -352,7 +360,7 @@ def _deployment(seen: Observed, replicas: int) -> dict[str, Any]:
             "selector": {"matchLabels": labels},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
-                "metadata": {"labels": labels, "annotations": {GRANT_NEEDED: artifact["digest"]}},
+                "metadata": {"labels": labels, "annotations": annotations},
                 "spec": pod,
             },
         },

@@ -190,14 +190,18 @@ def test_a_deployment_that_the_api_refuses_is_told_in_the_status(served: Served)
 
 
 def test_another_ask_is_another_template_and_the_replicas_roll_over(served: Served) -> None:
-    """A changed profile gives a claim template of another name, and the deployment names it."""
-    before = served.world.must("deployments", "research", "assistant")["spec"]["template"]["spec"]["resourceClaims"]
-    served.world.patch("gpuprofiles", "", "small", {"spec": {"sharing": "Exclusive", "count": 2}})
-    served.world.settle(served.services)
-    after = served.world.must("deployments", "research", "assistant")["spec"]["template"]["spec"]["resourceClaims"]
-    names = {claims[0]["resourceClaimTemplateName"] for claims in (before, after)}
-    assert names <= {t["metadata"]["name"] for t in served.world.list("resourceclaimtemplates", "research")}
-    assert len(names) == 2
+    """A changed profile puts another claim template in the place of the old, and the replicas say which they are of."""
+    asks, uids = set(), set()
+    for count in (1, 2):
+        served.world.patch("gpuprofiles", "", "small", {"spec": {"sharing": "Exclusive", "count": count}})
+        served.world.settle(served.services)
+        deployment = served.world.must("deployments", "research", "assistant")["spec"]["template"]
+        [named] = [claim["resourceClaimTemplateName"] for claim in deployment["spec"]["resourceClaims"]]
+        template = served.world.must("resourceclaimtemplates", "research", named)
+        assert template["spec"]["spec"]["devices"]["requests"][0]["exactly"]["count"] == count
+        asks.add(deployment["metadata"]["annotations"]["wharfinger.io/ask"])
+        uids.add(template["metadata"]["uid"])
+    assert (len(asks), len(uids)) == (2, 2)
 
 
 def test_grants_go_with_the_service(served: Served) -> None:
