@@ -65,10 +65,10 @@ class WatchedWorld(World):
         with self.lock:
             return super().put(told)
 
-    def status(self, plural: str, namespace: str, name: str, status: Object) -> Object:
+    def status(self, plural: str, namespace: str, name: str, status: Object, *, version: str = "") -> Object:
         """As the world's."""
         with self.lock:
-            return super().status(plural, namespace, name, status)
+            return super().status(plural, namespace, name, status, version=version)
 
     def patch(self, plural: str, namespace: str, name: str, patch: Object) -> Object:
         """As the world's."""

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from wharfinger.cluster.informer import Informers
 from wharfinger.core.clock import SECOND, Clock, Span
-from wharfinger.core.errors import Invalid, NotFound, WharfingerError
+from wharfinger.core.errors import Conflict, Invalid, NotFound, WharfingerError
 from wharfinger.local.node import containers, podworker, sandbox, volumes
 from wharfinger.local.node.cargo import Artifacts
 from wharfinger.local.node.cgroups import Groups
@@ -57,8 +57,8 @@ class Issuer(Protocol):
 class Writer(Protocol):
     """How the agent writes: `cluster.writer.ObjectWriter` is one. Every method raises the error family."""
 
-    def status(self, plural: str, namespace: str, name: str, status: Mapping[str, Any]) -> object:
-        """Merge a status."""
+    def status(self, plural: str, namespace: str, name: str, status: Mapping[str, Any], *, version: str = "") -> object:
+        """Merge a status into the object of that resourceVersion; raises `Conflict`."""
         ...
 
     def delete(self, plural: str, namespace: str, name: str, uid: str = "", grace: int | None = None) -> None:
@@ -231,10 +231,16 @@ class Agent:
             self._issuer.unregister(uid)
 
     def write_status(self, pod: Object, status: Mapping[str, Any]) -> None:
-        """Merge the status; a pod that is gone has none."""
+        """Merge the status into the pod as it was seen.
+
+        A pod that is gone has none; one that has changed since, or is another of the same name, is looked at again when
+        the change comes.
+        """
         meta = pod["metadata"]
-        with contextlib.suppress(NotFound):
-            self._writer.status("pods", meta["namespace"], meta["name"], status)
+        with contextlib.suppress(NotFound, Conflict):
+            self._writer.status(
+                "pods", meta["namespace"], meta["name"], status, version=str(meta.get("resourceVersion", ""))
+            )
 
     def finalize(self, pod: Object) -> None:
         """Remove the pod object."""
