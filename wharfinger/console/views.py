@@ -330,11 +330,16 @@ def _bytes(quantity: object) -> int:
 def _bar(label: str, used: int, limit: int, unit: str, divisor: int) -> dict[str, Any]:
     return {
         "label": label,
-        "used": round(used / divisor, 1),
-        "limit": round(limit / divisor, 1),
+        "used": _amount(used / divisor),
+        "limit": _amount(limit / divisor),
         "unit": unit,
         "percent": min(100, round(100 * used / limit)) if limit else (100 if used else 0),
     }
+
+
+def _amount(number: float) -> float:
+    rounded = round(number, 1)
+    return int(rounded) if rounded == int(rounded) else rounded
 
 
 def is_recent(record: Mapping[str, Any], now: Instant) -> bool:
