@@ -64,6 +64,18 @@ def test_an_independent_client_gets_and_validates_a_jwt_svid(domain: Domain, tmp
     assert verify_token(fetched.token, domain.authority.bundles, "registry", domain.clock.now()) == TRAINER
 
 
+def test_an_independent_source_follows_rotation(tmp_path: Path) -> None:
+    """py-spiffe's own source is sent a new SVID at half the life of the last."""
+    domain = Domain(tmp_path, lifetimes=Lifetimes(svid=2 * SECOND))
+    domain.serve(tmp_path / "w.sock", anyone(TRAINER))
+    changed = threading.Event()
+    with spiffe.X509Source(socket_path=f"unix://{tmp_path}/w.sock", timeout_in_seconds=10) as source:
+        first = source.get_x509_context().default_svid.leaf.serial_number
+        source.subscribe_for_updates(changed.set)
+        eventually(lambda: source.get_x509_context().default_svid.leaf.serial_number != first, changed)
+    domain.close()
+
+
 def test_our_own_source_gets_svid_bundles_and_tokens(domain: Domain, tmp_path: Path) -> None:
     """`WorkloadSource` holds the SVID, both kinds of authorities, and keeps a token until half its life is over."""
     folder = tmp_path / ("long" * 20) / ("er" * 40)

@@ -69,11 +69,14 @@ class Process:
         poll.register(self._pidfd, select.POLLIN)
         return not poll.poll(0)
 
-    def facts(self) -> Facts:
-        """Return what is so about the process. Raises `Denied` when it cannot be told, or the process is gone."""
+    def facts(self, *, descent: bool = True) -> Facts:
+        """Return what is so about the process; its ancestors only where its `descent` matters.
+
+        Raises `Denied` when it cannot be told, or the process is gone.
+        """
         try:
             pidns = Path(f"/proc/{self.pid}/ns/pid").stat().st_ino
-            ancestors = tuple(_ancestors(self.pid))
+            ancestors = tuple(_ancestors(self.pid)) if descent else ()
         except (OSError, ValueError, IndexError) as error:
             raise Denied(f"process {self.pid} cannot be told") from error
         if not self.runs():

@@ -115,14 +115,19 @@ class Registrations:
 
     def pod_of(self, uid: str, container: str, peer: Process) -> SpiffeId:
         """Return the SPIFFE ID of the container's processes if `peer` is one. Raises `Denied` when it is not."""
-        facts = peer.facts()
         with self._lock:
             pod = self._pods.get((uid, container))
-            known = pod is not None and pod.launcher.runs()
-            if pod is not None and known and belongs(facts, pod.registration, self._host_pidns) and peer.runs():
-                return pod.registration.spiffe_id
-        why = "is not of this pod" if known else "asks for a pod that has ended"
-        raise Denied(f"process {peer.pid} {why}")
+        if pod is None:
+            raise Denied(f"process {peer.pid} asks for a pod that is not known")
+        registration = pod.registration
+        facts = peer.facts(descent=not is_isolated(registration, self._host_pidns))
+        if not belongs(facts, registration, self._host_pidns):
+            raise Denied(f"process {peer.pid} is not of this pod")
+        with self._lock:
+            # What holds the pod's numbers may have been let go meanwhile: then they mean nothing any more.
+            if self._pods.get((uid, container)) is pod and pod.launcher.runs() and peer.runs():
+                return registration.spiffe_id
+        raise Denied(f"process {peer.pid} asks for a pod that has ended")
 
     def close(self) -> None:
         """Close every descriptor."""
