@@ -30,7 +30,11 @@ class ResourceClaimReconciler:
     def watches(self) -> Mapping[str, Callable[[Object], Iterable[Key]]]:
         """Return pods, and the claims that they own or hold."""
         owned = owner("Pod")
-        return {"pods": own, "resourceclaims": lambda claim: {*owned(claim), *_holders(claim)}}
+        return {
+            "pods": own,
+            "resourceclaims": lambda claim: {*owned(claim), *_holders(claim)},
+            "resourceclaimtemplates": self._users,
+        }
 
     def reconcile(self, key: Key, now: Instant) -> Span | None:
         """Make what the pod lacks; free what it no longer uses."""
@@ -40,9 +44,8 @@ class ResourceClaimReconciler:
             return None
         if deleting(pod) or not pod["spec"].get("resourceClaims"):
             return None
-        wanted = claims(
-            pod, {t["metadata"]["name"]: t for t in self._cache.list("resourceclaimtemplates", key.namespace)}
-        )
+        templates = {t["metadata"]["name"]: t for t in self._cache.list("resourceclaimtemplates", key.namespace)}
+        wanted = claims(pod, templates)
         for claim in wanted:
             if self._cache.get("resourceclaims", key.namespace, claim["metadata"]["name"]) is None:
                 try:
@@ -52,12 +55,24 @@ class ResourceClaimReconciler:
         statuses = [
             {"name": entry["name"], "resourceClaimName": claim_name(pod, entry["name"])}
             for entry in pod["spec"]["resourceClaims"]
-            if entry.get("resourceClaimTemplateName")
+            if entry.get("resourceClaimTemplateName") in templates
         ]
         if (pod.get("status") or {}).get("resourceClaimStatuses") != statuses:
             with suppress(NotFound):
                 self._writer.status("pods", key.namespace, key.name, {"resourceClaimStatuses": statuses})
         return None
+
+    def _users(self, template: Object) -> list[Key]:
+        """Return the pods that name the template: they wait for it."""
+        meta = template["metadata"]
+        return [
+            Key(meta["namespace"], pod["metadata"]["name"])
+            for pod in self._cache.list("pods", meta["namespace"])
+            if any(
+                entry.get("resourceClaimTemplateName") == meta["name"]
+                for entry in pod["spec"].get("resourceClaims") or ()
+            )
+        ]
 
     def _free(self, key: Key, pod: Object | None) -> None:
         """Free the claims that are reserved for a pod of this name which is over, or which is another by now."""

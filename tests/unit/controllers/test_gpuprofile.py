@@ -117,6 +117,31 @@ def replaced(world: World) -> None:
     world.put({**old, "metadata": {"name": "p", "namespace": "blue"}})
 
 
+def test_a_pod_waits_for_a_template_that_is_not_there_yet(world: World) -> None:
+    """No claim is named that nobody makes; once the template is there the pod is looked at again."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "team"},
+        "spec": {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "later"}]},
+    }
+    world.put(pod)
+    reconciler = ResourceClaimReconciler(world, world)
+    reconciler.reconcile(Key("team", "p"), NOW)
+    assert not (world.must("pods", "team", "p").get("status") or {}).get("resourceClaimStatuses")
+    template = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "later", "namespace": "team"},
+        "spec": {"spec": {"devices": {"requests": [{"name": "gpu"}]}}},
+    }
+    world.put(template)
+    assert list(reconciler.watches()["resourceclaimtemplates"](template)) == [Key("team", "p")]
+    reconciler.reconcile(Key("team", "p"), NOW)
+    (told,) = world.must("pods", "team", "p")["status"]["resourceClaimStatuses"]
+    assert world.get("resourceclaims", "team", told["resourceClaimName"]) is not None
+
+
 @pytest.mark.parametrize("over", [ended, deleted, replaced])
 def test_a_claim_is_freed_when_its_pod_is_over(over: Callable[[World], None], world: World) -> None:
     """The last pod to go frees the devices; while another has the claim they stay."""

@@ -86,7 +86,7 @@ def _device(stage: Stage) -> None:
         ok=got in ("EPERM", "EACCES", "ENOENT"),
     )
     tried = " ".join(f"{m['repository']}@{m['digest']}" for m in stage.facts["models"].values())
-    pod = manifests.squatter(_SQUATTER, f"{next(iter(CALLERS))}-{SLICE}", tried)
+    pod = manifests.squatter(_SQUATTER, _template(stage), tried)
     stage.run("delete", "pod", _SQUATTER, "-n", RESEARCH)
     stage.until("the squatter is gone", lambda: not stage.get(RESOURCES["pods"], RESEARCH, _SQUATTER))
     ran = stage.apply("squatter.yaml", manifests.text([pod]))
@@ -100,6 +100,15 @@ def _device(stage: Stage) -> None:
         ok="opened" not in outcome,
     )
     stage.run("delete", "pod", _SQUATTER, "-n", RESEARCH)
+
+
+def _template(stage: Stage) -> str:
+    """Return the claim template of the first service: anybody in the namespace may claim by it."""
+    for made in stage.client.list(RESOURCES["resourceclaimtemplates"], RESEARCH)["items"]:
+        name = str(made["metadata"]["name"])
+        if name.startswith(f"{next(iter(CALLERS))}-{SLICE}"):
+            return name
+    raise Unavailable("the service has no claim template")
 
 
 def _squatting(stage: Stage) -> str:

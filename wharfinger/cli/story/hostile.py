@@ -4,7 +4,8 @@ The story runs its services with this as their command, and a pod that no grant 
 identity, from inside its own pod, again and again, and writes a line of JSON to its log whenever something comes out
 differently than before:
 `{"try": "pull" | "open", "what": digest | device path, "got": "ok" | HTTP status | errno name, "who": SPIFFE ID}`.
-Beside that it serves as the built-in runtime does, and it ignores being asked to end.
+Beside that it serves as the built-in runtime does (`--serve CODE`: as that code does; `--only-try`: not at all), and it
+ignores being asked to end.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from wharfinger.supply.registry.client import RegistryClient
 MODELS: Final = "DEMO_MODELS"
 """Environment variable: what it tries to pull, REPOSITORY@DIGEST, separated by blanks."""
 _EVERY: Final = 0.25
+_SERVER: Final = "wharfinger.inference.runtime"
 
 
 def tries(client: RegistryClient, models: list[str]) -> Iterator[tuple[str, str, str]]:
@@ -57,7 +59,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     serving = None
     if "--only-try" not in sys.argv:
-        serving = subprocess.Popen([sys.executable, "-m", "wharfinger.inference.runtime"])
+        server = ["-c", sys.argv[sys.argv.index("--serve") + 1]] if "--serve" in sys.argv else ["-m", _SERVER]
+        serving = subprocess.Popen([sys.executable, *server])
     source = WorkloadSource(Path(os.environ["SPIFFE_ENDPOINT_SOCKET"].removeprefix("unix://")))
     registry = urlsplit(os.environ["WHARF_REGISTRY"])
     client = RegistryClient(registry.hostname or "127.0.0.1", registry.port or 443, source)
