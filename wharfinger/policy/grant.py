@@ -114,6 +114,10 @@ def _told(verdict: Verdict) -> dict[str, Json]:
     return {"allowed": verdict.allowed, "reason": verdict.reason, "element": verdict.element}
 
 
+_OVER = frozenset({"revocation", "validity", "grant"})
+"""The elements that a grant which is over, or cannot be read, is refused for."""
+
+
 def issue(premises: Premises, decision: str, now: Instant, lifetime: Span = DEFAULT_LIFETIME) -> dict[str, Json]:
     """Return the spec of a Grant on these `premises`, valid from `now` for `lifetime`, issued by `decision`.
 
@@ -205,21 +209,23 @@ def permits_any(
     """Judge one use under several `grants`: the first that permits, else the refusal of the nearest.
 
     The nearest is the one under which the most elements hold before the first that does not, so that the
-    refusal names the element that does not belong. Returns the verdict and the grant it speaks of.
+    refusal names the element that does not belong. One that is over (revoked, outside its time) is left aside where
+    the same workload has one in force. Returns the verdict and the grant it speaks of.
     """
-    nearest: tuple[int, Verdict, Mapping[str, Json] | None] = (
-        -1,
-        Verdict(False, f"no grant speaks of {who or caller or what}", "identity"),
-        None,
-    )
+    refused: list[tuple[Verdict, Mapping[str, Json]]] = []
     for grant in grants:
         verdict = permits(grant, door, who, what, device, caller, now)
         if verdict.allowed:
             return verdict, grant
-        score = _matching(grant, {"identity": who, "artifact": what, "device": device, "caller": caller})
-        if score > nearest[0]:
-            nearest = (score, verdict, grant)
-    return nearest[1], nearest[2]
+        refused.append((verdict, grant))
+    if not refused:
+        return Verdict(False, f"no grant speaks of {who or caller or what}", "identity"), None
+    in_force = {_workload(grant) for verdict, grant in refused if verdict.element not in _OVER}
+    presented = {"identity": who, "artifact": what, "device": device, "caller": caller}
+    return max(
+        (r for r in refused if r[0].element not in _OVER or _workload(r[1]) not in in_force),
+        key=lambda r: _matching(r[1], presented),
+    )
 
 
 def caller_matches(pattern: str, caller: str) -> bool:
@@ -237,6 +243,10 @@ def _holds(grant: Mapping[str, Json], element: str, value: str) -> bool:
     if element == "device":
         return any(value == device["uuid"] for device in (grant.get("claim") or {}).get("devices", ()))
     return any(caller_matches(pattern, value) for pattern in grant.get("callers", ()))
+
+
+def _workload(grant: Mapping[str, Json]) -> str:
+    return str(grant.get("workload")) if isinstance(grant, Mapping) else ""
 
 
 def _matching(grant: Mapping[str, Json], presented: Mapping[str, str | None]) -> int:

@@ -70,6 +70,21 @@ def test_of_sixteen_swaps_only_the_two_granted_pass(letters: str) -> None:
         assert letters[position] == minority
 
 
+def test_a_grant_that_is_over_does_not_stand_before_one_in_force() -> None:
+    """A workload's revoked grant named the device that is asked for: the refusal names the device, not the revocation."""
+    over = {**A, "claim": B["claim"], "revoked": True, "revokedReason": "its replica went"}
+    told = {"who": A["workload"], "what": A["artifacts"][0], "device": "GPU-b", "caller": A["callers"][0]}
+    for grants, element in (
+        ([over, A, B], "device"),
+        ([over, B], "revocation"),
+        ([over], "revocation"),
+        ([None, over], "revocation"),
+    ):
+        verdict, grant = permits_any(grants, Door.RUNTIME, **told, now=NOW)  # type: ignore[arg-type]
+        assert (verdict.allowed, verdict.element) == (False, element)
+        assert grant == (A if element == "device" else over)
+
+
 @pytest.mark.parametrize("door", list(Door))
 def test_a_door_that_presents_too_little_is_refused(door: Door) -> None:
     """What a door must present and does not is a no that names it."""
