@@ -55,9 +55,9 @@ class Prover:
         """
         if asker is None:
             raise Denied("a proof is for those who are known")
-        record, inputs = journal.find(self._evidence, identifier)
+        where, record, inputs = journal.locate(self._evidence, identifier)
         self._admit(asker, str(record["tenant"]), identifier)
-        parts = self._vouched(record, inputs, "")
+        parts = self._vouched(where, record, inputs, "")
         decision = from_record(record)
         grants = inputs.get("grants") or []
         if decision.rule == "grant.permits_any" and decision.verdict.allowed and grants:
@@ -85,9 +85,11 @@ class Prover:
                 raise Denied(f"only admins of {tenant} may have its decisions proven")
         raise NotFound(f"no decision {identifier}", hint="wharf get decisions lists them")
 
-    def _vouched(self, record: Mapping[str, Json], inputs: Mapping[str, Json], prefix: str) -> dict[str, bytes]:
-        """Return a decision, signed and logged, and its inputs."""
-        statement = DecisionRecord(dict(record)).statement()
+    def _vouched(
+        self, where: str, record: Mapping[str, Json], inputs: Mapping[str, Json], prefix: str
+    ) -> dict[str, bytes]:
+        """Return a decision of the journal `where`, signed and logged, and its inputs."""
+        statement = DecisionRecord(dict(record), where).statement()
         parts = {f"{prefix}{proof.DECISION}": self._desk.notary.sign(statement, self._desk.control)}
         for name, value in inputs.items():
             parts[f"{prefix}{proof.INPUTS}{name}.json"] = canonical(value)
@@ -95,8 +97,8 @@ class Prover:
 
     def _grant(self, grant: Mapping[str, Any], parts: dict[str, bytes]) -> None:
         """Add how the grant came to be, the model's papers, and the silicon."""
-        record, inputs = journal.find(self._evidence, str(grant["decision"]))
-        parts |= self._vouched(record, inputs, proof.GRANT)
+        where, record, inputs = journal.locate(self._evidence, str(grant["decision"]))
+        parts |= self._vouched(where, record, inputs, proof.GRANT)
         told = (inputs.get("request") or {}).get("artifact")
         if not isinstance(told, dict):
             raise NotFound(f"decision {grant['decision']} does not say which model it was about")

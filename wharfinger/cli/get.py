@@ -13,7 +13,7 @@ import click
 from wharfinger.cli.options import namespace, output, show_json, state_dir
 from wharfinger.cluster.client import TABLE, Client, Resource
 from wharfinger.cluster.endpoint import from_kubeconfig
-from wharfinger.core.errors import Invalid, NotFound, excerpt
+from wharfinger.core.errors import Corrupt, Invalid, NotFound, excerpt
 
 
 @click.command()
@@ -162,13 +162,18 @@ def _watch(
 
 
 def _records(directory: Path, noun: str, name: str, output: str | None) -> None:
-    from wharfinger.policy.journal import read
+    from wharfinger.policy.journal import is_pods, journals, read
 
     kind = "tokens" if noun == "tokens" else "decision"
     found: list[dict[str, Any]] = []
     evidence = directory / "evidence"
-    for part in sorted(evidence.iterdir()) if evidence.is_dir() else ():
-        found += [r for r in read(part) if r.get("kind") == kind and (not name or r.get("id") == name)]
+    for part in journals(evidence) if evidence.is_dir() else ():
+        try:
+            found += [r for r in read(part) if r.get("kind") == kind and (not name or r.get("id") == name)]
+        except Corrupt as error:
+            if not is_pods(part):
+                raise
+            click.echo(f"warning: {error}", err=True)
     found.sort(key=lambda record: str(record.get("at")))
     if name and not found:
         raise NotFound(f"no decision {excerpt(name)}")

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from wharfinger.core.clock import rfc3339
@@ -33,6 +33,7 @@ from wharfinger.kinds.trustpolicy import KIND as TRUST_POLICY
 from wharfinger.policy.access import revision
 from wharfinger.policy.decision import Decision, address, from_record
 from wharfinger.policy.grant import Door, permits
+from wharfinger.policy.journal import POD_PREFIX, RUNTIME
 from wharfinger.supply.artifact import Artifact, of_manifest
 from wharfinger.supply.bundle import Bundle
 from wharfinger.supply.predicates import decision as decisions
@@ -68,6 +69,7 @@ class Shown:
 
     decision: Decision
     signer: str
+    journal: str
     caller: str = ""
     workload: str = ""
     model: str = ""
@@ -101,6 +103,7 @@ class Shown:
             "builder": self.builder,
             "isolation": self.isolation,
             "datasets": list(self.datasets),
+            "recordedBy": self.journal,
             "vouchedBy": self.signer,
         }
 
@@ -118,6 +121,7 @@ class Shown:
             ("signed by", told["signedBy"]),
             ("made by", f"{told['run']}, isolation {told['isolation']}" if told["run"] else ""),
             ("made from", ", ".join(told["datasets"])),
+            ("recorded by", told["recordedBy"]),
             ("vouched by", told["vouchedBy"]),
         ]
         return ["verified: every link holds", *(f"{name:<11} {value}" for name, value in rows if value)]
@@ -165,12 +169,14 @@ def verify(data: bytes, root: bytes) -> Shown:
             raise Malformed("its subject is not the decision that it speaks of")
     _check_parts(parts, told)
     # (2)
-    decision, inputs = _decision(parts, "", told.decision, trust, control, told.record)
+    decision, inputs, journal = _decision(parts, "", told.decision, trust, control, told.record)
     # (3)
     _check_replay(decision, inputs, DECISION)
-    shown = Shown(decision, vouched.signer, caller=decision.who)
+    shown = Shown(decision, vouched.signer, journal, caller=decision.who)
     if decision.verdict.allowed and inputs.get("grants") and decision.rule == "grant.permits_any":
-        shown = _of_grant(parts, decision, inputs, trust, control, vouched.signer)
+        shown = _of_grant(parts, shown, inputs, trust, control)
+    with _link(DECISION):
+        _check_journal(decision, journal, shown.grant)
     # (7)
     with _link("archive"):
         archive.check(parts, data)
@@ -178,18 +184,15 @@ def verify(data: bytes, root: bytes) -> Shown:
 
 
 def _of_grant(
-    parts: Mapping[str, bytes],
-    decision: Decision,
-    inputs: Mapping[str, Json],
-    trust: TrustRoot,
-    control: str,
-    signer: str,
+    parts: Mapping[str, bytes], shown: Shown, inputs: Mapping[str, Json], trust: TrustRoot, control: str
 ) -> Shown:
-    """Follow the grant that allowed `decision` to the model, the silicon and the policies."""
+    """Follow the grant that allowed the decision that is `shown` to the model, the silicon and the policies."""
     request, grant = inputs["request"], inputs["grants"][0]
     # (4)
-    issued, issue = _decision(parts, GRANT, str(grant.get("decision")), trust, control)
+    issued, issue, wrote = _decision(parts, GRANT, str(grant.get("decision")), trust, control)
     with _link("grant"):
+        if wrote != "control" or issued.part != wrote:
+            raise Malformed(f"expected the journal of control, got that of {wrote}")
         if issued.rule != "grant.issue" or not issued.verdict.allowed:
             raise Malformed(f"decision {issued.id} did not issue a grant")
         if _essence(grant) not in [_essence(g) for g in issue["grants"]]:
@@ -210,9 +213,8 @@ def _of_grant(
     made = verified.provenance
     # (6)
     silicon = _silicon(parts, grant, request)
-    return Shown(
-        decision,
-        signer,
+    return replace(
+        shown,
         caller=request["caller"] or "",
         workload=grant["workload"],
         model=model.reference,
@@ -299,10 +301,10 @@ def _described(device: Mapping[str, Any], published: Mapping[str, Any]) -> str:
 
 def _decision(
     parts: Mapping[str, bytes], prefix: str, identifier: str, trust: TrustRoot, control: str, record: str = ""
-) -> tuple[Decision, dict[str, Json]]:
-    """Return the signed decision `identifier` below `prefix` and its inputs, each at the address that it names.
+) -> tuple[Decision, dict[str, Json], str]:
+    """Return the signed decision `identifier` below `prefix`, its inputs, and the journal that held it.
 
-    `record` is the digest of its record where that is known beforehand.
+    Each input is at the address that the record names. `record` is the digest of its record where that is known beforehand.
     """
     name = f"{prefix}{DECISION}"
     with _link(name):
@@ -322,7 +324,16 @@ def _decision(
             if address(value) != digest:
                 raise Malformed("it is not what the decision was given")
             found[key] = value
-    return decision, found
+    return decision, found, told.journal
+
+
+def _check_journal(decision: Decision, journal: str, grant: Mapping[str, Any]) -> None:
+    """Check that a decision is told by who took it; a pod's journal is believed for its own runtime alone."""
+    if not journal.startswith(POD_PREFIX):
+        if decision.part != journal:
+            raise Malformed(f"expected a decision of {journal}, got one of {decision.part}")
+    elif decision.part != RUNTIME or (grant and f"{POD_PREFIX}{grant.get('podUid')}" != journal):
+        raise Malformed(f"{journal} tells of what is not its own")
 
 
 def _check_replay(decision: Decision, inputs: Mapping[str, Json], name: str) -> None:

@@ -13,19 +13,26 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import stat
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from wharfinger.core import failpoint
 from wharfinger.core.document import Json, canonical, parse_json
-from wharfinger.core.errors import Corrupt, HostUnfit, Malformed, NotFound, WharfingerError
+from wharfinger.core.errors import Corrupt, HostUnfit, Malformed, NotFound, TooLarge, WharfingerError
 from wharfinger.policy.decision import Decision, address
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
+LONGEST_LINE: Final = 16 * 1024 * 1024
+"""Bytes of one record or input."""
+POD_PREFIX: Final = "pod-"
+"""How the name of a journal begins that a pod writes; the pod's uid follows."""
+RUNTIME: Final = "runtime"
+"""The part as which a model's runtime decides, in its pod's journal."""
 _BEFORE, _AFTER = failpoint.declare("journal.commit")
 _Entry = tuple[bytes, "Future[None] | None"]
 
@@ -186,32 +193,60 @@ def read(directory: Path) -> Iterator[dict[str, Json]]:
             yield record
 
 
-def find(directory: Path, decision: str) -> tuple[dict[str, Json], dict[str, Json]]:
-    """Return the record of a decision and its inputs by name, from the journals below `directory`.
+def journals(directory: Path) -> list[Path]:
+    """Return the journals below `directory`, one per process: those of the platform's parts, then those of pods.
 
-    `directory` holds one journal per process. Raises `NotFound`, or `Corrupt` when an input is missing or is not
-    what its address says.
+    A pod writes its journal itself, so what it says comes after what the platform says, and cannot stand for it.
     """
-    for journal in sorted(path for path in directory.iterdir() if path.is_dir()):
+    found = (path for path in directory.iterdir() if path.is_dir() and not path.is_symlink())
+    return sorted(found, key=lambda path: (is_pods(path), path.name))
+
+
+def is_pods(journal: Path) -> bool:
+    """Say whether a pod writes this journal, rather than a part of the platform."""
+    return journal.name.startswith(POD_PREFIX)
+
+
+def find(directory: Path, decision: str) -> tuple[dict[str, Json], dict[str, Json]]:
+    """Return the record of a decision and its inputs by name, from the journals below `directory`; see `locate`."""
+    _, record, inputs = locate(directory, decision)
+    return record, inputs
+
+
+def locate(directory: Path, decision: str) -> tuple[str, dict[str, Json], dict[str, Json]]:
+    """Return the name of the journal that holds a decision, its record, and its inputs by name.
+
+    A pod's journal is believed for decisions of a runtime alone; one that is damaged is passed over. Raises `NotFound`,
+    or `Corrupt` when a part's journal is damaged, an input is missing or is not what its address says.
+    """
+    for journal in journals(directory):
         values: dict[str, Json] = {}
         found: dict[str, Json] | None = None
-        for record in read(journal):
-            if record.get("kind") == "input":
-                values[str(record.get("digest"))] = record.get("value")
-            elif record.get("kind") == "decision" and record.get("id") == decision:
-                found = record
-        if found is not None:
-            inputs: dict[str, Json] = {}
-            for name, digest in found["inputs"].items():
-                if digest not in values or address(values[digest]) != digest:
-                    raise Corrupt(f"decision {decision}: input {name} is not what {digest} names")
-                inputs[name] = values[digest]
-            return found, inputs
+        try:
+            for record in read(journal):
+                if record.get("kind") == "input":
+                    values[str(record.get("digest"))] = record.get("value")
+                elif record.get("kind") == "decision" and record.get("id") == decision:
+                    found = record
+        except Corrupt:
+            if is_pods(journal):
+                continue
+            raise
+        if found is None or (is_pods(journal) and found.get("part") != RUNTIME):
+            continue
+        inputs: dict[str, Json] = {}
+        for name, digest in found["inputs"].items():
+            if digest not in values or address(values[digest]) != digest:
+                raise Corrupt(f"decision {decision}: input {name} is not what {digest} names")
+            inputs[name] = values[digest]
+        return journal.name, found, inputs
     raise NotFound(f"no decision {decision}", hint="wharf get decisions lists them")
 
 
 def _line(record: Mapping[str, Json]) -> bytes:
     body = canonical(dict(record))
+    if len(body) > LONGEST_LINE - 10:
+        raise TooLarge(f"expected a record of at most {LONGEST_LINE} bytes, got {len(body)}")
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
@@ -225,15 +260,32 @@ def _segment(directory: Path, number: int) -> Path:
     return directory / f"{number:08}.log"
 
 
+def opened(segment: Path) -> IO[bytes]:
+    """Return a segment, open to be read. Raises `Corrupt` for what is no file, or cannot be read.
+
+    Whoever writes a pod's journal may put anything in its place at any time: no link is followed, no pipe waited for.
+    """
+    try:
+        descriptor = os.open(segment, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Corrupt(f"journal {segment.parent.name}/{segment.name}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Corrupt(f"journal {segment.parent.name}/{segment.name}: expected a file")
+    return os.fdopen(descriptor, "rb")
+
+
 def _lines(path: Path, *, last: bool) -> Iterator[tuple[int, dict[str, Json]]]:
-    with path.open("rb") as lines:
-        for index, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n") and last:
+    with opened(path) as lines:
+        index = 0
+        while line := lines.readline(LONGEST_LINE + 1):
+            index += 1
+            if not line.endswith(b"\n") and last and len(line) <= LONGEST_LINE:
                 return
             body = line[9:-1]
             try:
                 whole = int(line[:8], 16) == zlib.crc32(body) and line[8:9] == b" "
-                record = parse_json(body) if whole else None
+                record = parse_json(body, limit=LONGEST_LINE) if whole else None
             except (ValueError, Malformed, WharfingerError):
                 record = None
             if not isinstance(record, dict):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from wharfinger.core.document import parse_json
-from wharfinger.core.errors import WharfingerError
+from wharfinger.core.errors import Corrupt, WharfingerError
+from wharfinger.policy.journal import LONGEST_LINE, opened
 
 
 class Tail:
@@ -39,10 +40,10 @@ class Tail:
 
     def _segment(self, path: Path) -> Iterator[dict[str, Any]]:
         try:
-            with path.open("rb") as lines:
+            with opened(path) as lines:
                 lines.seek(self._offset)
-                for line in lines:
-                    if not line.endswith(b"\n"):
+                while line := lines.readline(LONGEST_LINE + 1):
+                    if not line.endswith(b"\n") and len(line) <= LONGEST_LINE:
                         return
                     record = _record(line)
                     if record is None:
@@ -50,15 +51,15 @@ class Tail:
                         return
                     self._offset += len(line)
                     yield record
-        except OSError as error:
-            self.damaged = f"{self._directory.name}/{path.name}: {error.strerror}"
+        except (OSError, Corrupt) as error:
+            self.damaged = f"{self._directory.name}/{path.name}: {error}"
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
     body = line[9:-1]
     try:
         whole = line[8:9] == b" " and int(line[:8], 16) == zlib.crc32(body)
-        value = parse_json(body) if whole else None
+        value = parse_json(body, limit=LONGEST_LINE) if whole else None
     except (ValueError, WharfingerError):
         return None
     return value if isinstance(value, dict) else None

@@ -19,6 +19,9 @@ from wharfinger.core.errors import Denied, NotFound, Unverified
 from wharfinger.govern import archive, proof
 from wharfinger.identity.spiffeid import SpiffeId
 from wharfinger.policy.decision import Decision
+from wharfinger.policy.doorkeeper import Doorkeeper
+from wharfinger.policy.grant import Door
+from wharfinger.policy.journal import Journal
 
 ADMIN = SpiffeId(f"spiffe://{DOMAIN}/wharfinger/admin")
 
@@ -201,6 +204,30 @@ def test_a_refusal_is_proven_by_its_inputs(proven: Proven) -> None:
     assert not denied.verdict.allowed
     shown = proof.verify(proven.prove(denied), proven.root).facts()
     assert (shown["allowed"], shown["caller"]) == (False, BOB)
+
+
+def test_a_decision_of_a_pod_is_told_as_its_runtimes_own(proven: Proven) -> None:
+    """The runtime's journal is its pod's to write: what it tells of is its own grant, or it is not vouched for."""
+    served = proven.served
+    [grant] = served.grants("assistant")
+    uid = grant["spec"]["podUid"]
+    for pod, good in ((uid, True), ("another", False)):
+        journal = Journal(served.evidence / f"pod-{pod}")
+        keeper = Doorkeeper("runtime", journal, served.notary.clock, served.ids)
+        decision = keeper.judge(
+            Door.RUNTIME,
+            [grant["spec"]],
+            who=grant["spec"]["workload"],
+            what=grant["spec"]["artifacts"][0],
+            caller=ALICE,
+            tenant="research",
+        )
+        journal.close()
+        if good:
+            assert proof.verify(proven.prove(decision), proven.root).facts()["recordedBy"] == f"pod-{uid}"
+        else:
+            with pytest.raises(Unverified, match="not its own"):
+                proven.prove(decision)
 
 
 def test_only_the_tenants_admins_and_the_platforms_may_have_it_proven(proven: Proven) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wharfinger.core.errors import Corrupt, HostUnfit, NotFound
+from wharfinger.core.errors import Corrupt, HostUnfit, NotFound, TooLarge
 from wharfinger.policy.decision import Decision, Verdict, address, from_record
-from wharfinger.policy.journal import Journal, find, read
+from wharfinger.policy.journal import LONGEST_LINE, Journal, find, journals, locate, read
 
 
 def made(number: int, inputs: dict[str, object]) -> Decision:
@@ -153,3 +154,44 @@ def test_killed_around_a_write_nothing_acknowledged_is_lost(tmp_path: Path, poin
     kept = [r["n"] for r in read(tmp_path / "gateway")]
     assert kept[: len(acknowledged)] == acknowledged
     assert len(kept) <= len(acknowledged) + 1
+
+
+def test_a_pods_journal_cannot_stand_for_the_platforms(tmp_path: Path) -> None:
+    """A pod writes a decision of another part under its own, the id of a real one, garbage, a link and a pipe."""
+
+    def decision(identifier: str) -> Decision:
+        return replace(made(0, {"x": 1}), id=identifier)
+
+    honest = Journal(tmp_path / "registry")
+    forger = Journal(tmp_path / "pod-1")
+    honest.decide(decision("real"), {"x": 1})
+    forged = replace(decision("real"), verdict=Verdict(False, "forged", "identity"), part="runtime")
+    forger.decide(forged, {"x": 1})
+    forger.decide(replace(decision("invented"), part="gateway"), {"x": 1})
+    forger.decide(replace(decision("own"), part="runtime"), {"x": 1})
+    honest.close()
+    forger.close()
+    assert locate(tmp_path, "real")[:1] == ("registry",)
+    assert find(tmp_path, "real")[0]["allowed"] is True
+    assert locate(tmp_path, "own")[0] == "pod-1"
+    with pytest.raises(NotFound):
+        find(tmp_path, "invented")
+    (tmp_path / "pod-1" / "00000001.log").write_bytes(b"garbage\n" * 10)
+    (tmp_path / "pod-2").mkdir()
+    (tmp_path / "pod-2" / "00000001.log").symlink_to("/etc/hostname")
+    (tmp_path / "pod-3").mkdir()
+    os.mkfifo(tmp_path / "pod-3" / "00000001.log")
+    (tmp_path / "pod-4").symlink_to(tmp_path / "registry")
+    assert [path.name for path in journals(tmp_path)] == ["registry", "pod-1", "pod-2", "pod-3"]
+    with pytest.raises(NotFound):
+        find(tmp_path, "own")
+
+
+def test_a_record_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    """More bytes than a line may have are refused before they are queued."""
+    journal = Journal(tmp_path / "gateway")
+    with pytest.raises(TooLarge):
+        journal.append({"kind": "x", "text": "x" * LONGEST_LINE})
+    journal.append({"kind": "x"})
+    journal.close()
+    assert [record["kind"] for record in read(tmp_path / "gateway")] == ["x"]

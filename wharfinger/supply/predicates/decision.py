@@ -15,19 +15,24 @@ TYPE: Final = "https://wharfinger.io/attestations/decision/v1"
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """The journal's record (`policy.decision.Decision.record`): it names its inputs by content address."""
+    """The record of a `journal` (`policy.decision.Decision.record`): it names its inputs by content address.
+
+    `journal` is the part of the platform that wrote it, or `pod-UID` for the runtime in that pod, which vouches for
+    itself alone.
+    """
 
     record: dict[str, Json]
+    journal: str
 
     @classmethod
     def parse(cls, predicate: Json) -> DecisionRecord:
         """Return the record in a decoded JSON `predicate`. Raises `Malformed`."""
-        value = fields.thing(predicate, "decision", "record")
-        return cls(fields.thing(value.get("record"), "decision record"))
+        value = fields.thing(predicate, "decision", "record", "journal")
+        return cls(fields.thing(value.get("record"), "decision record"), fields.text(value, "journal"))
 
     def to_json(self) -> dict[str, Json]:
         """Return the predicate as a JSON object."""
-        return {"record": self.record}
+        return {"record": self.record, "journal": self.journal}
 
     @property
     def digest(self) -> str:
