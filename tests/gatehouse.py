@@ -15,7 +15,7 @@ import openai
 import uvloop
 
 from wharfinger.core.clock import HOUR, rfc3339
-from wharfinger.core.errors import Unauthenticated
+from wharfinger.core.errors import HostUnfit, Unauthenticated
 from wharfinger.core.systemclock import SystemClock
 from wharfinger.core.systemids import SystemIds
 from wharfinger.inference.gateway import Gateway
@@ -42,6 +42,7 @@ class Upstream:
         self.gate: asyncio.Event | None = None
         self.broken_after = 10**9
         self.streams = True
+        self.on_last: Callable[[], object] = lambda: None
         self.on_break: Callable[[], object] = lambda: None
 
     async def handle(self, request: Request, reply: Reply) -> None:
@@ -88,8 +89,23 @@ class Upstream:
             + json.dumps({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}).encode()
             + b"\n\n"
         )
+        self.on_last()
         await reply.write(b"data: [DONE]\n\n")
         reply.finish()
+
+
+class Disk(Journal):
+    """A journal whose disk may be full."""
+
+    full = False
+
+    def submit(self, record: Any, inputs: Any = None) -> Future[None]:
+        """Queue the record, or fail as a full disk does."""
+        if not self.full:
+            return super().submit(record, inputs)
+        done: Future[None] = Future()
+        done.set_exception(HostUnfit("journal gateway: No space left on device"))
+        return done
 
 
 def objects(
@@ -142,7 +158,7 @@ class Bench:
         self.upstream = Upstream()
         self.accepted: dict[Any, int] = {}
         self.folder = folder / "gateway"
-        self.journal = Journal(self.folder)
+        self.journal = Disk(self.folder)
         clock = SystemClock()
         keeper = Doorkeeper("gateway", self.journal, clock, SystemIds())
         self.secret = ""
@@ -183,6 +199,10 @@ class Bench:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+    def fill_disk(self) -> None:
+        """Store nothing any more."""
+        self.journal.full = True
 
     def settle(self) -> None:
         """Wait until no request is under way and every account is stored."""

@@ -12,8 +12,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.gatehouse import ALICE, CARD, TOKEN, Bench
-from wharfinger.policy.journal import Journal
+from tests.gatehouse import ALICE, CARD, TOKEN, Bench, Disk
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ def test_usage_settles_in_the_ledger_as_the_upstream_said(bench: Bench) -> None:
         (7, 3, True, "red", "ok")
     ] * 2
     assert all(a["ttftMilliseconds"] is not None for a in accounts)
-    bench.journal = Journal(bench.folder)
+    bench.journal = Disk(bench.folder)
     bench.thread = threading.Thread(target=bench.loop.run_forever, daemon=True)
     bench.thread.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -217,3 +218,18 @@ def test_sixty_four_callers_together_do_not_pass_the_limit(tmp_path: Path) -> No
     assert statuses.count(200) == 20
     assert statuses.count(429) == 44
     assert json.dumps(bench.records("decision")).count("tokens a minute") == 44
+
+
+def test_a_full_disk_closes_the_door(tmp_path: Path) -> None:
+    """Where neither decision nor account can be stored nothing is answered, and no answer under way ends as whole."""
+    bench = Bench(tmp_path)
+    body = {"model": "red-ml/chat", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    assert bench.post(body)[0] == 200
+    bench.upstream.on_last = bench.fill_disk
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        bench.post(body)
+    bench.upstream.asked.clear()
+    status, answer = bench.post(body)
+    assert (status, json.loads(answer)["error"]["code"]) == (500, "HostUnfit")
+    assert bench.upstream.asked == []
+    bench.close()
