@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -34,6 +34,9 @@ _AT_ONCE: Final = frozenset({"name"})
 Filter: TypeAlias = Callable[[], StreamFilter]
 _Path: TypeAlias = tuple[str | int, ...]
 _Channel: TypeAlias = tuple[int, _Path]
+_Text: TypeAlias = tuple[Any, Any, _Path]
+_PLAIN: Final = frozenset({"index", "delta", "finish_reason"})
+_CONTENT: Final[_Path] = ("delta", "content")
 
 
 @dataclass(slots=True)
@@ -108,9 +111,12 @@ class Usage:
             if type(prompt) is int and type(completion) is int and 0 <= prompt <= _MOST and 0 <= completion <= _MOST:
                 self.said = (prompt, completion)
 
-    def count(self, choice: Any) -> None:
+    def count(self, texts: Sequence[_Text]) -> None:
         """Count a choice's texts: those of one event are a piece."""
-        size = sum(len(holder[key].encode("utf-8", "surrogatepass")) for holder, key, _ in _texts(choice))
+        size = 0
+        for holder, key, _ in texts:
+            text = holder[key]
+            size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         self.pieces += bool(size)
         self.size += size
 
@@ -138,7 +144,8 @@ def filter_whole(body: dict[str, Any], make: Filter | None, usage: Usage) -> Fou
     if make is not None:
         _keep(body, _EVENT_NAMES)
     for choice in choices:
-        usage.count(choice)
+        texts = _texts(choice)
+        usage.count(texts)
         if make is None:
             continue
         _keep(choice, _CHOICE_NAMES)
@@ -197,10 +204,12 @@ class Stream:
         self._last = {name: value for name, value in event.items() if name not in ("choices", "usage")}
         ended = b""
         for choice in choices:
-            self._usage.count(choice)
             if self._make is not None:
                 _keep(choice, _CHOICE_NAMES)
-                if self._filter(choice):
+            texts = _texts(choice)
+            self._usage.count(texts)
+            if self._make is not None:
+                if self._filter(_index(choice), texts):
                     choice["finish_reason"], self.done = CONTENT_FILTER, True
                 elif choice.get("finish_reason"):
                     ended += self._flush(_index(choice))
@@ -217,11 +226,11 @@ class Stream:
     def _tail(self) -> bytes:
         return b"".join(self._flush(index) for index in sorted({key[0] for key in self._channels}))
 
-    def _filter(self, choice: dict[str, Any]) -> bool:
+    def _filter(self, index: int, texts: Sequence[_Text]) -> bool:
         """Filter the choice's texts in place; return whether one of them was stopped."""
         stopped = False
-        for holder, key, path in _texts(choice):
-            channel = self._channel((_index(choice), path))
+        for holder, key, path in texts:
+            channel = self._channel((index, path))
             holder[key] = channel.feed(holder[key], final=key in _AT_ONCE)
             stopped = stopped or bool(channel.stopped)
         return stopped
@@ -264,14 +273,17 @@ def write_json(value: dict[str, Any]) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
-def _texts(choice: dict[str, Any]) -> list[tuple[Any, Any, _Path]]:
+def _texts(choice: dict[str, Any]) -> list[_Text]:
     """Return every text of a choice that a client may join to one: its holder, its key there and its path."""
-    found: list[tuple[Any, Any, _Path]] = []
+    delta = choice.get("delta")
+    if type(delta) is dict and len(delta) == 1 and type(delta.get("content")) is str and choice.keys() <= _PLAIN:
+        return [(delta, "content", _CONTENT)] if delta["content"] else []
+    found: list[_Text] = []
     waiting: list[tuple[Any, _Path]] = [(choice, ())]
     while waiting:
         holder, path = waiting.pop()
         if isinstance(holder, dict):
-            entries: Iterable[tuple[Any, Any, _Path]] = (
+            entries: Iterable[_Text] = (
                 (key, value, (*path, key)) for key, value in holder.items() if key not in _NO_TEXT
             )
         else:
