@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from wharfinger.bootstrap import apiclient, papers, part
+from wharfinger.bootstrap.billing import Spending
 from wharfinger.bootstrap.part import Setting
 from wharfinger.bootstrap.proving import Prover
 from wharfinger.cluster.informer import Informers
@@ -37,7 +38,7 @@ from wharfinger.controllers.model import ModelReconciler
 from wharfinger.controllers.pipelinerun import PipelineRunReconciler
 from wharfinger.controllers.policies import PolicyReconciler
 from wharfinger.controllers.resourceclaim import ResourceClaimReconciler
-from wharfinger.controllers.tenant import TenantReconciler
+from wharfinger.controllers.tenant import Spent, TenantReconciler
 from wharfinger.controllers.world import Object, Reconciler
 from wharfinger.core.clock import MILLISECOND, Clock, Span
 from wharfinger.core.document import canonical, parse_json
@@ -80,8 +81,9 @@ def main(setting: Setting) -> None:
     desk = papers.desk(setting, source, clock)
     load = GatewayLoad(setting, source, clock)
     metered = read(setting.state.evidence / "control")
+    spent = Spending(setting.state.evidence)
     quick = Loop(
-        informers, deciders(informers, writer, journal, setting.trust_domain, clock, ids, load, metered), clock
+        informers, deciders(informers, writer, journal, setting.trust_domain, clock, ids, load, spent, metered), clock
     )
     slow = Loop(informers, readers(informers, writer, desk), clock)
     scheduler = Scheduler(informers, writer, clock)
@@ -109,11 +111,12 @@ def deciders(
     clock: Clock,
     ids: Ids,
     load: Callable[[], Mapping[str, int] | None],
+    spent: Spent,
     metered: Iterable[Mapping[str, Any]] = (),
 ) -> list[Reconciler]:
     """Return the reconcilers that read nothing but objects; `metered` are the journal's records so far."""
     return [
-        TenantReconciler(informers, writer, used),
+        TenantReconciler(informers, writer, used, spent),
         PolicyReconciler("accesspolicies", informers, writer, _check_access),
         PolicyReconciler("trustpolicies", informers, writer, _check_nothing),
         PolicyReconciler("inferencepolicies", informers, writer, _check_nothing),

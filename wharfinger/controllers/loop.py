@@ -43,8 +43,9 @@ class Loop:
     def stop(self) -> None:
         """Finish what is being worked on and end."""
         self._queue.close()
+        until = self._clock.monotonic() + 5 * SECOND
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=max(0, until - self._clock.monotonic()) / SECOND)
 
     def _handler(self, number: int, keys: Callable[[Object], Iterable[Key]]) -> Callable[[str, Object], None]:
         def handle(_event: str, changed: Object) -> None:

@@ -1,16 +1,19 @@
-"""Reconciles Tenants: their namespaces exist and say whose they are; what they use stands in the status."""
+"""Reconciles Tenants: their namespaces exist and say whose they are; what they use and owe stands in the status."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from decimal import Decimal
+from typing import Any, Final, Protocol, TypeAlias
 
+from wharfinger.controllers.readiness import difference
 from wharfinger.controllers.world import Cache, Key, Object, Writer, deleting, everything, own
-from wharfinger.core.clock import Instant, Span
-from wharfinger.kinds.condition import condition
+from wharfinger.core.clock import MINUTE, Instant, Span
+from wharfinger.kinds.condition import condition, find
 from wharfinger.kinds.kind import GROUP
 
 TENANT_LABEL: Final = f"{GROUP}/tenant"
+BUDGET: Final = "WithinBudget"
 
 
 class Usage(Protocol):
@@ -21,15 +24,20 @@ class Usage(Protocol):
         ...
 
 
+Spent: TypeAlias = Callable[[Object, Instant], str]
+"""What a Tenant spent in the calendar month of an instant: a decimal amount at its rates."""
+
+
 class TenantReconciler:
-    """Namespaces and use of Tenants."""
+    """Namespaces, use and budget of Tenants."""
 
     kind = "tenants"
 
-    def __init__(self, cache: Cache, writer: Writer, usage: Usage) -> None:
+    def __init__(self, cache: Cache, writer: Writer, usage: Usage, spent: Spent) -> None:
         self._cache = cache
         self._writer = writer
         self._usage = usage
+        self._spent = spent
 
     def watches(self) -> Mapping[str, Callable[[Object], Iterable[Key]]]:
         """Return tenants, their namespaces and the claims there."""
@@ -68,9 +76,33 @@ class TenantReconciler:
                 now,
             ),
         }
+        budget = tenant["spec"].get("budget")
+        if budget:
+            fresh["conditions"] = self._budget(tenant, budget, fresh["conditions"], now)
         if dict(status) != fresh:
-            self._writer.status(self.kind, "", key.name, fresh)
-        return None
+            self._writer.status(self.kind, "", key.name, difference(status, fresh))
+        return MINUTE if budget else None
+
+    def _budget(self, tenant: Object, budget: Object, conditions: Any, now: Instant) -> list[dict[str, Any]]:
+        """Return `conditions` with WithinBudget set; passing the budget is told in an event, too."""
+        spent, monthly = self._spent(tenant, now), budget["monthly"]
+        within = Decimal(spent) <= Decimal(monthly)
+        currency = budget.get("currency", "USD")
+        # The amount itself would make the status new every minute: it is in the bill.
+        message = f"this month's bill is {'within' if within else 'over'} {monthly} {currency}"
+        before = find(tenant.get("status", {}).get("conditions"), BUDGET) or {}
+        if (before.get("status") == "False") == within:
+            told = f"{message}: {spent} {currency} so far; wharf bill shows it"
+            self._writer.event(tenant, "WithinBudget" if within else "OverBudget", told, warning=not within)
+        return condition(
+            conditions,
+            BUDGET,
+            within,
+            "WithinBudget" if within else "OverBudget",
+            message,
+            tenant["metadata"].get("generation", 0),
+            now,
+        )
 
     def _of_namespace(self, o: Object) -> list[Key]:
         namespace = o["metadata"].get("namespace", "")

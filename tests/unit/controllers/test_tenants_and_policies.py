@@ -16,7 +16,7 @@ from wharfinger.controllers.loop import Loop
 from wharfinger.controllers.policies import PolicyReconciler
 from wharfinger.controllers.tenant import TENANT_LABEL, TenantReconciler
 from wharfinger.controllers.world import Key, on_spec, own
-from wharfinger.core.clock import Instant, Span
+from wharfinger.core.clock import MINUTE, Instant, Span
 from wharfinger.core.errors import Conflict, Unavailable
 from wharfinger.core.systemclock import SystemClock
 from wharfinger.kinds.condition import find
@@ -38,7 +38,7 @@ def tenant(*namespaces: str) -> dict[str, Any]:
 def test_a_tenants_namespaces_are_made_and_marked() -> None:
     """Each namespace exists, bears the tenant's label and has a service account; the tenant is ready."""
     world = World(tenant("research", "lab"))
-    world.settle(TenantReconciler(world, world, used))
+    world.settle(TenantReconciler(world, world, used, lambda *_: "0"))
     for name in ("research", "lab"):
         assert world.must("namespaces", "", name)["metadata"]["labels"][TENANT_LABEL] == "research"
         assert world.get("serviceaccounts", name, "default") is not None
@@ -50,7 +50,7 @@ def test_a_tenants_namespaces_are_made_and_marked() -> None:
 def test_a_namespace_on_its_way_out_is_waited_for() -> None:
     """It is not written to while it goes; the tenant says so, and has it again when it is gone."""
     world = World(tenant("research"))
-    reconciler = TenantReconciler(world, world, used)
+    reconciler = TenantReconciler(world, world, used, lambda *_: "0")
     world.settle(reconciler)
     held = world.must("namespaces", "", "research")
     world.put({**held, "metadata": {**held["metadata"], "finalizers": ["kubernetes"]}})
@@ -62,6 +62,23 @@ def test_a_namespace_on_its_way_out_is_waited_for() -> None:
     world.patch("namespaces", "", "research", {"metadata": {"finalizers": None}})
     world.settle(reconciler)
     assert world.must("namespaces", "", "research")["metadata"]["labels"] == {TENANT_LABEL: "research"}
+
+
+def test_passing_the_budget_is_a_condition_and_an_event() -> None:
+    """Within it until a cent more is spent; told once; a new month begins anew."""
+    world = World({**tenant("research"), "spec": {"namespaces": ["research"], "budget": {"monthly": "10"}}})
+    spent = "10"
+    reconciler = TenantReconciler(world, world, used, lambda *_: spent)
+    told = []
+    for amount in ("10", "10.01", "11", "0"):
+        spent = amount
+        assert reconciler.reconcile(Key("", "research"), world.clock.now()) == MINUTE
+        world.settle(reconciler)
+        found = find(world.must("tenants", "", "research")["status"]["conditions"], "WithinBudget")
+        assert found is not None
+        told.append(found["status"])
+    assert told == ["True", "False", "False", "True"]
+    assert [reason for _, reason, _ in world.events] == ["OverBudget", "WithinBudget"]
 
 
 def test_what_claims_hold_is_counted() -> None:
@@ -85,7 +102,7 @@ def test_what_claims_hold_is_counted() -> None:
                 "status": {"allocation": {"devices": {"results": [result]}}},
             }
         )
-    world.settle(TenantReconciler(world, world, used))
+    world.settle(TenantReconciler(world, world, used, lambda *_: "0"))
     assert world.must("tenants", "", "research")["status"]["used"] == {"memory": "20Gi", "computeSlices": 2}
 
 
@@ -195,7 +212,7 @@ def test_every_kind_of_ours_is_reconciled() -> None:
     from wharfinger.kinds.registry import KINDS
 
     world: Any = World()
-    quick = deciders(world, world, None, "x", world.clock, world.ids, dict)  # type: ignore[arg-type]
+    quick = deciders(world, world, None, "x", world.clock, world.ids, dict, lambda *_: "0")  # type: ignore[arg-type]
     slow = {DatasetReconciler.kind, ModelReconciler.kind, PipelineRunReconciler.kind}
     assert {kind.plural for kind in KINDS} <= {r.kind for r in quick} | slow
     assert {plural for r in quick for plural in r.watches()} <= set(control.PLURALS)

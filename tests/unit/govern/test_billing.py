@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from served import Served
 from world import NOW
 
+from wharfinger.bootstrap.billing import Spending
 from wharfinger.controllers.grant import GrantReconciler
-from wharfinger.core.clock import HOUR, MINUTE, SECOND, rfc3339_micro
-from wharfinger.govern.billing import bill
+from wharfinger.core.clock import DAY, HOUR, MINUTE, SECOND, parse_rfc3339, rfc3339, rfc3339_micro
+from wharfinger.govern.billing import Sheet, bill, month_of
 from wharfinger.policy.journal import Journal, read
 
 TENANT = {
@@ -82,9 +83,45 @@ def test_a_running_grant_is_paid_until_now_and_a_forgotten_one_until_it_ran_out(
 
 
 def test_over_budget_is_said() -> None:
-    """The line says whether the tenant's monthly budget is passed."""
-    assert line([tokens("a", 4_000_001)], NOW)["budget"] == {"monthly": "10", "over": True}
-    assert line([tokens("a", 4_000_000)], NOW)["budget"] == {"monthly": "10", "over": False}
+    """The line says whether the tenant's budget of this calendar month is passed; another month is another sum."""
+    assert line([tokens("a", 4_000_100)], NOW)["budget"] == {"monthly": "10", "spent": "10.0002", "over": True}
+    assert line([tokens("a", 4_000_000)], NOW)["budget"] == {"monthly": "10", "spent": "10.0000", "over": False}
+    later = line([tokens("a", 4_000_100)], NOW + 31 * DAY)
+    assert (later["amount"], later["budget"]["spent"], later["budget"]["over"]) == ("10.0002", "0.0000", False)
+
+
+def test_a_month_has_its_part_of_a_long_use() -> None:
+    """A grant over the turn of the month is paid in each for the hours that lie in it; months end where they should."""
+    turn = month_of(NOW).end
+    sheet = Sheet()
+    for record in (
+        {**grant("began", "g", turn - 2 * HOUR, slices=7), "notAfter": rfc3339_micro(turn + 24 * HOUR)},
+        grant("ended", "g", turn + HOUR, slices=7),
+    ):
+        sheet.add(record)
+    assert [
+        sheet.lines([TENANT], turn + 5 * HOUR, month)[0]["gpuHours"] for month in (month_of(NOW), month_of(turn))
+    ] == [
+        "2.0000",
+        "1.0000",
+    ]
+    for text, start, end in (
+        ("2027-12-31T23:59:59Z", "2027-12-01", "2028-01-01"),
+        ("2028-02-29T00:00:00Z", "2028-02-01", "2028-03-01"),
+    ):
+        period = month_of(parse_rfc3339(text))
+        assert (rfc3339(period.start)[:10], rfc3339(period.end)[:10]) == (start, end)
+
+
+def test_spending_is_followed_not_read_again(tmp_path: Path) -> None:
+    """What the journals gain counts at the next question."""
+    spending = Spending(tmp_path)
+    assert spending(TENANT, NOW) == "0.0000"
+    journal = Journal(tmp_path / "gateway")
+    for number in range(2):
+        journal.append(tokens(str(number), 400_000))
+        assert spending(TENANT, NOW) == f"{number + 1}.0000"
+    journal.close()
 
 
 def test_a_tenant_that_is_gone_still_has_its_use() -> None:
