@@ -213,9 +213,10 @@ class Kubernetes:
                 conditions = (event["object"].get("status") or {}).get("conditions") or []
                 if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
                     break
-        plurals = ("tenants", "inferenceservices")
-        while any(api.call("GET", RESOURCES[plural].path()).status != 200 for plural in plurals):
-            pass
+        # Established, and for a moment still not served.
+        for name in names:
+            while api.call("GET", RESOURCES[name.partition(".")[0]].path()).status != 200:
+                pass
         api.close()
 
 

@@ -172,7 +172,7 @@ def of_object(selector: Any) -> LabelSelector:
     problems = check_object(selector)
     if problems:
         raise Invalid(f"expected a label selector: {problems[0]}", fields=problems)
-    requirements = [Requirement(key, "in", (value,)) for key, value in (selector.get("matchLabels") or {}).items()]
+    requirements = [Requirement(key, "=", (value,)) for key, value in (selector.get("matchLabels") or {}).items()]
     for expression in selector.get("matchExpressions") or []:
         operator = _OBJECT_OPERATORS[expression["operator"]]
         values = tuple(sorted(set(expression.get("values") or [])))

@@ -59,9 +59,7 @@ def of(kind: Kind, value: Json) -> Json:
     status: dict[str, Json] = {"replicas": _at(value, kind.scale.status_replicas) or 0}
     selector = _at(value, kind.scale.label_selector)
     if isinstance(selector, dict):
-        texts = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
-        others = str(selectors.of_object({"matchExpressions": selector.get("matchExpressions") or []}))
-        selector = ",".join([*texts, others] if others else texts)
+        selector = str(selectors.of_object(selector))
     if selector:
         status["selector"] = selector
     return {

@@ -100,7 +100,8 @@ class Resource:
         def cells(value: Json, now: int) -> list[Json]:
             return [value["metadata"].get("name", ""), *compiled.cells(value, now)]
 
-        return Rows((columns.NAME, *compiled.definitions), cells)
+        definitions = tuple(map(_definition, chosen)) if self.builtin else compiled.definitions
+        return Rows((columns.NAME, *definitions), cells)
 
     def fields_of(self, value: Json) -> Mapping[str, str]:
         """Return the fields of an object that a field selector may name."""
@@ -135,9 +136,10 @@ def _keyed(schema: Schema) -> Schema:
 
 
 def _definition(column: Column) -> dict[str, Json]:
+    """Return the definition of a built-in kind's column: Kubernetes calls each a text."""
     return {
         "name": column.name,
-        "type": "string" if column.type == "date" else column.type,
+        "type": "string",
         "format": "name" if column.path == ".metadata.name" else "",
         "description": column.description,
         "priority": column.priority,
