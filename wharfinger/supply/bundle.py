@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from wharfinger.core.document import Json, canonical, parse_json
 from wharfinger.core.errors import Malformed, TooLarge, excerpt
-from wharfinger.supply.dsse import Envelope
+from wharfinger.supply.dsse import Envelope, is_unicode
 from wharfinger.supply.publickey import decode_base64
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -196,7 +196,7 @@ def parse_entry(value: Json) -> LogEntry:
 def _proof(value: Json) -> InclusionProof:
     proof = _object(value, "inclusion proof")
     checkpoint = _object(proof.get("checkpoint"), "inclusion proof checkpoint").get("envelope")
-    if not isinstance(checkpoint, str):
+    if not isinstance(checkpoint, str) or not is_unicode(checkpoint):
         raise Malformed("inclusion proof: expected a checkpoint")
     hashes = _list(proof.get("hashes", []), MOST_HASHES, "hashes")
     return InclusionProof(

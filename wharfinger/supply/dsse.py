@@ -57,7 +57,7 @@ class Envelope:
         if not isinstance(value, dict):
             raise Malformed(f"envelope: expected an object, got {excerpt(value)}")
         payload_type, signatures = value.get("payloadType"), value.get("signatures")
-        if not isinstance(payload_type, str):
+        if not isinstance(payload_type, str) or not is_unicode(payload_type):
             raise Malformed(f"envelope: expected a payloadType, got {excerpt(payload_type)}")
         if not isinstance(signatures, list):
             raise Malformed(f"envelope: expected a list of signatures, got {excerpt(signatures)}")
@@ -81,6 +81,11 @@ class Envelope:
     def message(self) -> bytes:
         """What the signatures are over."""
         return pae(self.payload_type, self.payload)
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether `text` can be written at all: JSON's escapes can name halves of characters, which cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:

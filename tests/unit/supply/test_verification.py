@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -262,3 +263,35 @@ def test_screening_predicate_reads_back() -> None:
     told = Screening("Failed", "sha256:" + "0" * 64, 1, 2, {"pii": 3}, ("why",), ("a:1",), "s")
     assert Screening.parse(told.to_json()) == told
     assert screening.TYPE.startswith("https://")
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_no_bundle_breaks_the_reading_of_others(bench: Bench) -> None:
+    """Every field of a bundle replaced by junk or left out: a claim at most, never an error, and nothing new is signed."""
+    whole = json.loads(bench.signature[0])
+    junk: list[Any] = [None, True, -1, 2**70, 1.5, "", "x", "\ud800", [], {}, [[]], "////", "99999999999999999999", ...]
+    mutants = [_with(whole, path, value) for path in _paths(whole) for value in junk]
+    papers = read([*mutants, b"", b"[", b"{}", b"\xff", b"[" * 100_000], bench.notary.trust)
+    assert len(papers.signed) + len(papers.claims) == len(mutants) + 5
+    assert {s.signer for s in papers.signed} <= {BUILDER}
+    assert all(s.statement == bench.model.contents.statement() for s in papers.signed)
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [path] if path else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        found += _paths(inner, (*path, key))
+    return found
+
+
+def _with(value: Any, path: tuple[Any, ...], told: Any) -> bytes:
+    changed = json.loads(json.dumps(value))
+    at = changed
+    for key in path[:-1]:
+        at = at[key]
+    if told is ...:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = told
+    return json.dumps(changed).encode()
