@@ -9,6 +9,7 @@ from typing import Final
 from wharfinger.bootstrap.part import Setting
 from wharfinger.controllers.desk import Desk
 from wharfinger.core.clock import MINUTE, Clock, Span
+from wharfinger.core.errors import TooLarge
 from wharfinger.identity.issuerclient import IssuerClient
 from wharfinger.identity.source import SvidSource
 from wharfinger.identity.spiffeid import SpiffeId, TrustDomain
@@ -23,8 +24,10 @@ from wharfinger.supply.tlog.note import VerifierKey
 from wharfinger.supply.trustroot import TrustRoot, of_trust_domain
 
 _REFRESH: Final[Span] = MINUTE
-MOST_KEPT: Final = 2048
-"""Bundles that are kept in memory."""
+MOST_KEPT: Final = 64 * 1024 * 1024
+"""Bytes of bundles that are kept in memory."""
+LARGEST_PAPERS: Final = 32 * 1024 * 1024
+"""Bytes of all bundles of one artifact: anyone who may push to its repository may attach more."""
 LARGEST_FILE: Final = 64 * 1024 * 1024
 """Bytes of a file that is read whole, to be screened."""
 
@@ -51,9 +54,14 @@ class RegistryShelf:
 
     def attached(self, repository: str, digest: str) -> Iterator[bytes]:
         """Yield the bundles that refer to an artifact; what was read once is not read again."""
-        if len(self._read) > MOST_KEPT:
+        if sum(len(bundle) for held in self._read.values() for bundle in held) > MOST_KEPT:
             self._read = {}
-        return artifacts.attached(self._client, repository, digest, known=self._read)
+        size = 0
+        for bundle in artifacts.attached(self._client, repository, digest, known=self._read):
+            size += len(bundle)
+            if size > LARGEST_PAPERS:
+                raise TooLarge(f"{repository}@{digest}: expected at most {LARGEST_PAPERS} bytes of bundles, got more")
+            yield bundle
 
     def attach(self, repository: str, digest: str, bundle: bytes, predicate_type: str) -> str:
         """Have `bundle` refer to an artifact; return the digest of its bytes."""

@@ -20,7 +20,7 @@ from wharfinger.supply.dsse import Envelope, is_unicode
 from wharfinger.supply.publickey import decode_base64
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
-LARGEST_BUNDLE: Final = 64 * 1024 * 1024
+LARGEST_BUNDLE: Final = 16 * 1024 * 1024
 MOST_CERTIFICATES: Final = 16
 MOST_LOG_ENTRIES: Final = 16
 MOST_HASHES: Final = 64
