@@ -2,8 +2,8 @@
 
     python -m bench language
 
-Caveats: one process on one core, CPU time; the data is the language reference that ships with Python; perplexity is told of
-a model trained without every tenth topic. An n-gram model: it is there to be really trained, not to be clever.
+Caveats: one process on one core, CPU time; the data is the language reference that ships with Python; perplexity is
+that of a model trained without every tenth topic. An n-gram model: it is there to be really trained, not to be clever.
 """
 
 from __future__ import annotations
