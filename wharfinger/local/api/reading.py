@@ -76,11 +76,12 @@ class Reading:
         if options.limit == 0 and form.shape == "object" and form.syntax == "json":
             first = self._store.page(resource.number, namespace, after, _SLICE, at)
             if len(first) < _SLICE:
-                return answer.of_bytes(
-                    200, _joined(resource, at, [version.body for version in self._chosen(resource, first, options)])
-                )
+                return _joined(resource, _at(at), self._chosen(resource, first, options))
             return Stream(self._streamed(resource, namespace, first, at, options))
-        values, metadata = await self._page(resource, namespace, after, at, options)
+        found, metadata = await self._page(resource, namespace, after, at, options)
+        if form.shape == "object" and form.syntax == "json":
+            return _joined(resource, metadata, found)
+        values = [orjson.loads(version.body) for version in found]
         return self._of_values(resource, values, metadata, form, query)
 
     def _list_one(
@@ -134,10 +135,10 @@ class Reading:
 
     async def _page(
         self, resource: Resource, namespace: str | None, after: tuple[str, str], at: int, options: ListOptions
-    ) -> tuple[list[Json], Json]:
-        """Return one page of values and the list's metadata, with the token of the next page if there is one."""
+    ) -> tuple[list[Version], Json]:
+        """Return one page of objects and the list's metadata, with the token of the next page if there is one."""
         found: list[Version] = []
-        metadata: dict[str, Json] = {"resourceVersion": str(at)}
+        metadata = _at(at)
         limit = options.limit or 2**31
         size = min(_SLICE, limit + 1) if options.selection.everything else _SLICE
         while True:
@@ -154,13 +155,13 @@ class Reading:
                 left = self._store.count(resource.number, namespace) - limit
                 if not options.resume and left > 0:
                     metadata["remainingItemCount"] = left
-        return [orjson.loads(version.body) for version in found], metadata
+        return found, metadata
 
     async def _streamed(
         self, resource: Resource, namespace: str | None, part: list[Version], at: int, options: ListOptions
     ) -> AsyncIterator[bytes]:
         """Yield a long list in parts, all of it as it was at `at`."""
-        yield _head(resource, at)
+        yield _head(resource, _at(at))
         comma = b""
         while True:
             bodies = [version.body for version in self._chosen(resource, part, options)]
@@ -211,14 +212,21 @@ def _as_is(body: bytes, _value: Json | None) -> bytes:
     return body
 
 
-def _head(resource: Resource, at: int) -> bytes:
+def _at(version: int) -> dict[str, Json]:
+    """Return the metadata of a list at a resourceVersion."""
+    return {"resourceVersion": str(version)}
+
+
+def _head(resource: Resource, metadata: Json) -> bytes:
     kind = resource.kind
-    return b'{"kind":"%s","apiVersion":"%s","metadata":{"resourceVersion":"%d"},"items":[' % (
+    return b'{"kind":"%s","apiVersion":"%s","metadata":%s,"items":[' % (
         kind.list_name.encode(),
         kind.api_version.encode(),
-        at,
+        orjson.dumps(metadata),
     )
 
 
-def _joined(resource: Resource, at: int, bodies: list[bytes]) -> bytes:
-    return b"%s%s]}\n" % (_head(resource, at), b",".join(bodies))
+def _joined(resource: Resource, metadata: Json, versions: list[Version]) -> Answer:
+    """Answer with a list whose items are the bytes as they are stored."""
+    bodies = b",".join([version.body for version in versions])
+    return answer.of_bytes(200, b"%s%s]}\n" % (_head(resource, metadata), bodies))
