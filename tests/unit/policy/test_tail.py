@@ -51,3 +51,21 @@ def test_nothing_is_read_past_a_hole(tmp_path: Path) -> None:
     assert [r["n"] for r in tail.fresh()] == [0]
     assert f"at byte {len(first)}" in tail.damaged
     assert list(tail.fresh()) == []
+
+
+def test_kinds_and_segments_can_be_chosen(tmp_path: Path) -> None:
+    """Records of other kinds are passed over, and so is what stands in old segments; a hole is a hole all the same."""
+    journal = Journal(tmp_path, segment_bytes=300)
+    for number in range(20):
+        journal.append({"kind": "tokens" if number % 2 else "input", "n": number})
+    journal.close()
+    odd = list(range(1, 20, 2))
+    assert [r["n"] for r in Tail(tmp_path, ["tokens"]).fresh()] == odd
+    last = [r["n"] for r in Tail(tmp_path, ["tokens"], segments=1).fresh()]
+    assert last == odd[-len(last) :]
+    assert len(last) < len(odd)
+    (first, *_) = sorted(tmp_path.glob("*.log"))
+    first.write_bytes(first.read_bytes().replace(b'"n":0', b'"n":7'))
+    tail = Tail(tmp_path, ["tokens"])
+    assert list(tail.fresh()) == []
+    assert "at byte 0" in tail.damaged
