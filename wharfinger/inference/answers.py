@@ -122,7 +122,7 @@ class Usage:
 
     def exceeds(self, most: int) -> bool:
         """Say whether more came than `most` tokens can be: more pieces of a usual size, or far more bytes."""
-        return (self.pieces > most and self.size > 4 * most) or self.size > 64 * most
+        return (self.pieces > most + 4 and self.size > 4 * most) or self.size > 64 * most + 256
 
     def tokens(self, estimate: int) -> tuple[int, int]:
         """Return the tokens of prompt and answer; `estimate` is the prompt's where the server says nothing of it."""
