@@ -193,3 +193,9 @@ def test_many_kubectls_at_once(kubectl: Kubectl) -> None:
     for thread in threads:
         thread.join()
     assert failures == [] and kubectl("get", "cm", "-o", "name").count("configmap/many-") == 8
+
+
+def test_every_kind_is_explained(kubectl: Kubectl) -> None:
+    """OpenAPI describes each resource that discovery lists, down to its last field."""
+    for name in kubectl("api-resources", "-o", "name").split():
+        assert "DESCRIPTION:" in kubectl("explain", name, "--recursive"), name

@@ -7,6 +7,7 @@ from typing import Final
 
 from wharfinger.core.document import Json
 from wharfinger.kinds.kind import GROUP
+from wharfinger.local.api.reviewkinds import QUESTIONS
 from wharfinger.local.api.served import Catalogue, Resource
 
 _ALL_VERBS: Final = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
@@ -20,14 +21,10 @@ VERBS_OF: Final[dict[str, list[str]]] = {
 """What may be done with each subresource."""
 _KIND_OF: Final = {"scale": ("autoscaling", "v1", "Scale"), "binding": ("", "v1", "Binding")}
 
-REVIEWS: Final = {
-    ("authentication.k8s.io", "v1"): {"selfsubjectreviews": "SelfSubjectReview"},
-    ("authorization.k8s.io", "v1"): {
-        "selfsubjectaccessreviews": "SelfSubjectAccessReview",
-        "selfsubjectrulesreviews": "SelfSubjectRulesReview",
-    },
-}
-"""Questions that are asked by creating them: they are answered, not stored."""
+REVIEWS: Final[dict[tuple[str, str], dict[str, str]]] = {}
+"""Questions that are asked by creating them, by group and version: plural to kind."""
+for _kind in QUESTIONS:
+    REVIEWS.setdefault((_kind.group, _kind.version), {})[_kind.plural] = _kind.name
 
 
 def group_versions(catalogue: Catalogue) -> dict[str, list[str]]:

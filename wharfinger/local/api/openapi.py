@@ -14,9 +14,11 @@ from typing import Final
 import orjson
 
 from wharfinger.core.document import Json
+from wharfinger.kinds.builtin.behaviour import Behaviour
 from wharfinger.kinds.builtin.meta import OBJECT_META
 from wharfinger.kinds.kind import Schema
 from wharfinger.local.api.negotiation import PATCH_MEDIA_TYPES
+from wharfinger.local.api.reviewkinds import QUESTIONS
 from wharfinger.local.api.served import Catalogue, Resource
 
 _META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1."
@@ -34,6 +36,9 @@ class Documents:
             for group, versions in catalogue.groups.items()
             for version, resources in versions.items()
         }
+        for kind in QUESTIONS:
+            asked = self._paths.setdefault(f"apis/{kind.api_version}", [])
+            asked.append(Resource(kind, Behaviour(), 0, builtin=True))
 
     @cached_property
     def index(self) -> bytes:
@@ -76,7 +81,7 @@ def document(resources: list[Resource]) -> Json:
         }
         components[name] = {**_published(schema, components), "x-kubernetes-group-version-kind": [_gvk(resource)]}
         components[name + "List"] = _list_schema(resource, name)
-        paths.update(_paths(resource, name))
+        paths.update(_asking(resource, name) if resource.kind in QUESTIONS else _paths(resource, name))
     return {
         "openapi": "3.0.0",
         "info": {"title": "Wharfinger", "version": "unversioned"},
@@ -197,6 +202,12 @@ def _paths(resource: Resource, name: str) -> dict[str, Json]:
     if kind.status:
         made[f"{single}/status"] = {**_on_one(resource, name, media), "parameters": [_in_path("name"), *at]}
     return made
+
+
+def _asking(resource: Resource, name: str) -> dict[str, Json]:
+    """Return the path of a question, which is only ever created."""
+    post = _operation(resource, "post", _WRITE_OPTIONS, name, body=(name, ["application/json"]))
+    return {f"/apis/{resource.kind.api_version}/{resource.kind.plural}": {"post": post}}
 
 
 def _on_one(resource: Resource, name: str, media: list[str]) -> Json:
