@@ -18,6 +18,7 @@ from local_api import CONTROL, LocalApi
 from wharfinger.bootstrap.apiclient import RESOURCES
 from wharfinger.cluster.client import Client
 from wharfinger.cluster.endpoint import Endpoint
+from wharfinger.kinds.registry import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -217,7 +218,17 @@ class Kubernetes:
         for name in names:
             while api.call("GET", RESOURCES[name.partition(".")[0]].path()).status != 200:
                 pass
+        kinds = {kind.name for kind in KINDS}
+        while not kinds <= self._described(api):
+            pass
         api.close()
+
+    def _described(self, api: Api) -> set[str]:
+        """Return the kinds that OpenAPI describes by now: it follows the definitions."""
+        reply = api.call("GET", "/openapi/v3/apis/wharfinger.io/v1alpha1")
+        return (
+            {name.rpartition(".")[2] for name in reply.value["components"]["schemas"]} if reply.status == 200 else set()
+        )
 
 
 def inference_service(name: str, **spec: Any) -> Any:
