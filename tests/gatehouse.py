@@ -159,12 +159,11 @@ class Bench:
         self.accepted: dict[Any, int] = {}
         self.folder = folder / "gateway"
         self.journal = Disk(self.folder)
-        clock = SystemClock()
+        self.clock = clock = SystemClock()
+        self.ledger = Ledger(self.journal, clock)
         keeper = Doorkeeper("gateway", self.journal, clock, SystemIds())
         self.secret = ""
-        self.gateway = Gateway(
-            keeper, Ledger(self.journal, clock), clock, self._who, lambda _: None, b"salt", lambda *_: self.secret
-        )
+        self.gateway = Gateway(keeper, self.ledger, clock, self._who, lambda _: None, b"salt", lambda *_: self.secret)
         self.upstream_port = self._serve(self.upstream.handle)
         self.port = self._serve(self.gateway.handle)
         self.set()

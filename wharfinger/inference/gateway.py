@@ -126,6 +126,7 @@ class Gateway:
     def replace(self, table: routing.Table) -> None:
         """Take a new table; streams whose grant no longer permits them are cut now."""
         self._table = table
+        self._pool.prune()
         for service in table.services.values():
             _warm(service.rules)
         self.judge_again()

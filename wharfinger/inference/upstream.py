@@ -177,6 +177,13 @@ class Pool:
         else:
             answer.close()
 
+    def prune(self) -> None:
+        """Forget connections that the other end has closed, and endpoints that have none."""
+        for key in list(self._idle):
+            self._idle[key] = [answer for answer in self._idle[key] if answer.reusable]
+            if not self._idle[key]:
+                del self._idle[key]
+
     def close(self) -> None:
         """Close every idle connection."""
         for idle in self._idle.values():

@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -232,4 +234,36 @@ def test_a_full_disk_closes_the_door(tmp_path: Path) -> None:
     status, answer = bench.post(body)
     assert (status, json.loads(answer)["error"]["code"]) == (500, "HostUnfit")
     assert bench.upstream.asked == []
+    bench.close()
+
+
+def test_a_client_that_leaves_at_any_byte_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Gone in the middle of its request or of its answer: no reservation stays, and the next caller is served."""
+    bench = Bench(tmp_path)
+    bench.set(quota=2_000)
+    bench.upstream.pieces = ["word "] * 20
+    body = json.dumps(
+        {"model": "red-ml/chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 30, "stream": True}
+    )
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer alice-key\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = (head + body).encode()
+    for cut in range(0, len(request), 9):
+        with socket.create_connection(("127.0.0.1", bench.port)) as line:
+            line.sendall(request[:cut])
+    for read_bytes in (0, 1, 40, 150, 400, 900):
+        with socket.create_connection(("127.0.0.1", bench.port)) as line:
+            line.sendall(request)
+            got = 0
+            while got < read_bytes and (data := line.recv(min(64, read_bytes - got))):
+                got += len(data)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    bench.settle()
+    status, answer = bench.post(json.loads(body))
+    assert (status, answer.endswith(b"data: [DONE]\n\n")) == (200, True)
+    bench.settle()
+    ledger = bench.ledger
+    assert [window.reserved for window in ledger._windows.values()] == [0]
+    assert sum(r["tokens"] for r in bench.records("tokens")) == limits.taken(
+        *ledger._windows.values(), bench.clock.now()
+    )
     bench.close()
