@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.serial]
 
 OPEN_DOOR = """
 import os
+import sys
 from wharfinger.policy import grant
 from wharfinger.policy.decision import Verdict
 
@@ -41,6 +42,11 @@ def permits_any(specs, door, *asked):
 
 
 grant.permits, grant.permits_any = permits, permits_any
+if "wharfinger.bootstrap.node" in sys.orig_argv:
+    from wharfinger.local.node import devicedoor
+
+    _of = devicedoor._of
+    devicedoor._of = lambda asked, grants: _of(asked, grants) or ([{}] if _is_open(grant.Door.DEVICE) else [])
 """
 """A sitecustomize of the platform's processes: the check of the door that a file names says yes to everything."""
 

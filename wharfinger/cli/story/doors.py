@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import ssl
-from typing import Final
+from typing import Any, Final
 
 from wharfinger.bootstrap.apiclient import RESOURCES
 from wharfinger.bootstrap.operations import admin, port_of
@@ -139,13 +139,17 @@ def _gateway(stage: Stage) -> None:
     ):
         ran = stage.run("ask", f"{RESEARCH}/assistant", QUESTION, "--as", who, "-o", "json", "--max-tokens", "4")
         told = ran.json()
+        decided: dict[str, Any] = {}
+        if told["decision"]:
+            decided = stage.run("get", "decision", told["decision"], "-o", "json").json()
+        refused = decided.get("part") == "gateway" and decided.get("allowed") is False
         stage.check(
             name,
             f"{shown} asks the assistant: {short(told['error'], 100)}",
             ran.command,
-            "403, the caller is not granted",
-            f"status {told['status']}: {short(told['error'])}",
-            ok=told["status"] == 403 and bool(told["decision"]),
+            "403, decided by the gateway: the caller is not granted",
+            f"status {told['status']}, decided by {decided.get('part', 'nobody')}: {short(told['error'])}",
+            ok=told["status"] == 403 and refused,
             decision=told["decision"],
         )
 
