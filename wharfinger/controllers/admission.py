@@ -25,8 +25,6 @@ _DEVICE_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES",
 _RESERVED = "wharfinger.io/"
 _OURS = ("WHARF_", "SPIFFE_")
 _LONGEST_SERVICE = 46
-_TUNABLE = frozenset({"WHARF_PACE"})
-"""What of ours a user may set: how the built-in runtime behaves, not what it is given."""
 
 
 def admit(
@@ -164,7 +162,7 @@ def _environment(variables: Any, where: str) -> Iterator[FieldProblem]:
     """Yield the variables that are the platform's: they say what a pod was given, and may not say otherwise."""
     for index, variable in enumerate(variables or ()):
         name = str(variable.get("name", ""))
-        if (name.startswith(_OURS) and name not in _TUNABLE) or name in _DEVICE_VARIABLES:
+        if name.startswith(_OURS) or name in _DEVICE_VARIABLES:
             yield FieldProblem(
                 f"{where}[{index}].name", f"{excerpt(name)} is the platform's to set", "FieldValueForbidden"
             )

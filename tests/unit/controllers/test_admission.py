@@ -62,7 +62,7 @@ def test_a_reserved_name_may_not_be_taken_off() -> None:
 )
 def test_a_service_or_a_step_may_not_set_what_it_is_given(name: str) -> None:
     """Variables by which the platform tells a pod its model, inputs, identity and devices are not the user's."""
-    env = [{"name": "WHARF_PACE", "value": "1"}, {"name": name, "value": "x"}]
+    env = [{"name": "RUNTIME_PACE", "value": "1"}, {"name": name, "value": "x"}]
     with pytest.raises(Invalid) as caught:
         put("inferenceservices", GROUP, object_of({"model": "m", "runtime": {"env": env}}))
     assert caught.value.fields[0].field == "spec.runtime.env[1].name"
