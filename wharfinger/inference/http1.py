@@ -222,6 +222,8 @@ class Connection(asyncio.Protocol):
                 raise _Refused(400, "expected Content-Length in digits")
             if len(length) > 15 or int(length) > self._max_body:
                 raise _Refused(413, "the body is too large")
+        if self._parser.get_method() not in _METHODS:
+            raise _Refused(405, "there is no such method here")
         if self._parser.should_upgrade():
             raise _Refused(400, "no protocol to upgrade to")
         if b"host" not in headers:
@@ -297,7 +299,8 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, reason: str) -> None:
         self._keep_alive = False
         body = reason.encode() + b"\n"
-        self.write_head(status, [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))], body)
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+        self.write_head(status, headers, b"" if self._parser.get_method() == b"HEAD" else body)
         self._transport.close()
 
     def _arm(self, seconds: float) -> None:
@@ -316,6 +319,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
+_METHODS: Final = frozenset({b"GET", b"POST", b"OPTIONS", b"DELETE", b"PUT", b"PATCH"})
+"""What a handler sees; the others have rules of their own for bodies and tunnels (RFC 9110 9.3)."""
 _SINGLE: Final = frozenset({b"content-length", b"host", b"transfer-encoding", b"authorization", b"content-type"})
 
 

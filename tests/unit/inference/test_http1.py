@@ -136,6 +136,16 @@ def test_one_connection_carries_one_request_after_the_other() -> None:
     assert wire.closed
 
 
+@pytest.mark.parametrize("method", [b"HEAD", b"TRACE", b"CONNECT", b"PROPFIND"])
+def test_methods_with_rules_of_their_own_are_refused(method: bytes) -> None:
+    """None reaches a handler, and the answer to HEAD has no body that a client would take for the next answer."""
+    seen, wire = talk([method + b" /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"])
+    assert seen == []
+    assert wire.sent.startswith(b"HTTP/1.1 405 ")
+    assert wire.closed
+    assert wire.sent.endswith(b"\r\n\r\n") == (method == b"HEAD")
+
+
 def test_too_much_is_told_so() -> None:
     """Headers over the limit are 431, a body over it 413, whether it was announced or only comes."""
     _, wire = talk([b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"a" * (MAX_HEADERS + 1), b"\r\n\r\n"])
