@@ -145,6 +145,7 @@ def test_auth_tells_who_and_what(kubectl: Kubectl) -> None:
     assert refused.returncode == 1 and refused.stdout.startswith("no")
     assert kubectl.run("auth", "can-i", "update", "models.wharfinger.io", "--subresource=status").returncode == 1
     assert "inferenceservices.wharfinger.io" in kubectl("auth", "can-i", "--list")
+    assert "nobody acts as another" in kubectl.run("get", "pods", "--as=somebody").stderr
 
 
 def test_a_tenants_people_see_what_is_theirs(kubectl: Kubectl, api: LocalApi) -> None:

@@ -119,6 +119,11 @@ class Api:
         try:
             path = scope["raw_path"].decode("ascii")
             caller = self._authenticate(scope, headers.get(b"authorization", ""))
+            if b"impersonate-user" in headers:
+                raise Denied(
+                    f"users {excerpt(headers[b'impersonate-user'])} is forbidden: User {excerpt(caller.shown)} cannot"
+                    ' impersonate resource "users": nobody acts as another here'
+                )
             asked = _Asked(scope["method"], path, request.query(scope["query_string"]), headers, caller)
             target = request.target(path)
             if target is None:
