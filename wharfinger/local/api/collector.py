@@ -70,7 +70,7 @@ class Collector:
                 if event.kind == self._namespaces:
                     self._ending.add(event.name)
                 self._add([Work("going", Key(event.kind, event.namespace, event.name))])
-            elif b'"ownerReferences"' in body:
+            elif b'"ownerReferences"' in body and _has_new_owners(event):
                 self._add([Work("dependent", Key(event.kind, event.namespace, event.name))])
 
     def _after_deletion(self, event: Event) -> Iterable[Work]:
@@ -279,6 +279,13 @@ class Collector:
             call = self._call(resource, key)
             call.verb = "update"
             self._objects.store(transaction, call, held, {**held.value, "metadata": metadata})
+
+
+def _has_new_owners(event: Event) -> bool:
+    """Say whether a change gave an object owners that it had not: who keeps the old ones was looked at before."""
+    if event.before is None:
+        return True
+    return owners(orjson.loads(event.before)) != owners(orjson.loads(event.body))
 
 
 def _waits_for_dependents(value: Json) -> bool:
