@@ -126,6 +126,19 @@ def test_a_foreground_deletion_waits_for_who_blocks_it(space: Space) -> None:
     assert space.left() == {}
 
 
+@pytest.mark.parametrize("block", [None, False], ids=["disowned", "unblocked"])
+def test_a_foreground_deletion_ends_when_nobody_blocks_it_any_more(space: Space, block: bool | None) -> None:
+    """A child that leaves its owner, or ceases to block it, lets it go."""
+    root = space.make("root")
+    space.make("slow", root, block=True, finalizers=("example.com/hold",))
+    space.delete("root", "Foreground")
+    assert "root" in space.left()
+    references = None if block is None else [{**reference(root, block=True), "blockOwnerDeletion": False}]
+    space.client.patch(MAPS, space.name, "slow", {"metadata": {"ownerReferences": references}})
+    space.settle()
+    assert set(space.left()) == {"slow"}
+
+
 def test_orphans_are_let_go_before_their_owner(space: Space) -> None:
     """They stay, and name no owner any more."""
     root = space.make("root")

@@ -66,12 +66,13 @@ class Collector:
             body = event.body
             if event.change == DELETED:
                 self._add(self._after_deletion(event))
-            elif b'"deletionTimestamp"' in body:
+                continue
+            if b'"deletionTimestamp"' in body:
                 if event.kind == self._namespaces:
                     self._ending.add(event.name)
                 self._add([Work("going", Key(event.kind, event.namespace, event.name))])
-            elif b'"ownerReferences"' in body and _has_new_owners(event):
-                self._add([Work("dependent", Key(event.kind, event.namespace, event.name))])
+            if b'"ownerReferences"' in body or (event.before and b'"ownerReferences"' in event.before):
+                self._add(_after_change_of_owners(event))
 
     def _after_deletion(self, event: Event) -> Iterable[Work]:
         value = orjson.loads(event.body)
@@ -281,11 +282,19 @@ class Collector:
             self._objects.store(transaction, call, held, {**held.value, "metadata": metadata})
 
 
-def _has_new_owners(event: Event) -> bool:
-    """Say whether a change gave an object owners that it had not: who keeps the old ones was looked at before."""
-    if event.before is None:
-        return True
-    return owners(orjson.loads(event.before)) != owners(orjson.loads(event.body))
+def _after_change_of_owners(event: Event) -> Iterable[Work]:
+    """Yield what may follow from an object's owners: nothing when they are as they were.
+
+    One that went may have waited for this object; whether this object stays is for those that it has now to say.
+    """
+    value = orjson.loads(event.body)
+    before = orjson.loads(event.before) if event.before is not None else None
+    if before is not None:
+        if before["metadata"].get("ownerReferences") == value["metadata"].get("ownerReferences"):
+            return
+        for owner in owners(before):
+            yield Work("uid", uid=owner)
+    yield Work("dependent", Key(event.kind, event.namespace, event.name))
 
 
 def _waits_for_dependents(value: Json) -> bool:
