@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from prometheus_client import Counter
 
 from wharfinger.cluster.informer import Informers
 from wharfinger.cluster.workqueue import WorkQueue
@@ -12,6 +15,8 @@ from wharfinger.controllers.world import Key, Object, Reconciler
 from wharfinger.core.clock import SECOND, Clock
 from wharfinger.core.errors import Conflict, WharfingerError
 
+RECONCILES: Final = Counter("wharf_reconciles_total", "Reconciles, by how they ended.", ["kind", "outcome"])
+SECONDS: Final = Counter("wharf_reconcile_seconds_total", "Seconds spent in reconciles.", ["kind"])
 _log = logging.getLogger(__name__)
 _Task = tuple[int, Key]
 """The number of the reconciler, and the key: two may reconcile one kind, each with its own pauses."""
@@ -59,12 +64,16 @@ class Loop:
             number, key = task
             reconciler = self._reconcilers[number]
             kind = reconciler.kind
+            began = self._clock.monotonic()
+            outcome = "error"
             try:
                 again = reconciler.reconcile(key, self._clock.now())
                 self._queue.succeeded(task)
+                outcome = "ok"
                 if again is not None:
                     self._queue.add_after(task, again)
             except Conflict:
+                outcome = "conflict"
                 self._queue.failed(task)
             except WharfingerError as error:
                 pause = self._queue.failed(task)
@@ -76,4 +85,6 @@ class Loop:
                 _log.exception("reconcile broke", extra={"fields": {"kind": kind, "key": str(key)}})
                 self._queue.failed(task)
             finally:
+                RECONCILES.labels(kind, outcome).inc()
+                SECONDS.labels(kind).inc((self._clock.monotonic() - began) / SECOND)
                 self._queue.done(task)

@@ -175,7 +175,7 @@ def _grant_for(
     except Denied as refusal:
         plan.revoke.extend((g, refusal.message) for g in mine)
         return
-    keep = [g for g in mine if _says(g["spec"]) == _says(spec) and not _half_spent(g["spec"], now)]
+    keep = [g for g in mine if _says(g["spec"]) == _says(spec) and _is_fresh(g["spec"], now)]
     narrower = [g for g in mine if g not in keep and not _allows_no_more(g["spec"], spec)]
     plan.revoke.extend((g, "it allows what is no longer allowed") for g in narrower)
     plan.replaced.extend(g for g in mine if g not in keep and g not in narrower)
@@ -270,9 +270,10 @@ def _ended(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
-def _half_spent(spec: Object, now: Instant) -> bool:
+def _is_fresh(spec: Object, now: Instant) -> bool:
+    """Say whether a grant holds already, and half of its time is left; a clock that was set back makes it new again."""
     start, end = parse_rfc3339(spec["notBefore"]), parse_rfc3339(spec["notAfter"])
-    return now - start > (end - start) // 2
+    return start <= now <= start + (end - start) // 2
 
 
 def _claim_of(seen: Observed, pod: Object) -> Object | None:

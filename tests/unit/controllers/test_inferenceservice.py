@@ -10,7 +10,7 @@ import pytest
 from served import ALICE, BOB, DOMAIN, Served, made
 
 from wharfinger.controllers.grant import GrantReconciler
-from wharfinger.core.clock import HOUR, MINUTE
+from wharfinger.core.clock import HOUR, MINUTE, rfc3339
 from wharfinger.core.errors import Invalid
 from wharfinger.govern.replay import replay
 from wharfinger.kinds.condition import find
@@ -115,6 +115,15 @@ def test_a_grant_is_renewed_before_the_old_one_goes(served: Served) -> None:
     assert mine.index(("create", new["metadata"]["name"])) < mine.index(("patch", old["metadata"]["name"]))
     gone = served.world.must("grants", "research", old["metadata"]["name"])
     assert gone["spec"]["revokedReason"] == "replaced by a newer grant"
+
+
+def test_a_clock_that_was_set_back_gives_a_grant_that_holds_now(served: Served) -> None:
+    """A grant of the future permits nothing yet: another takes its place."""
+    served.world.clock.pass_(-2 * HOUR)
+    served.settle()
+    [grant] = served.grants("assistant")
+    assert grant["spec"]["notBefore"] == rfc3339(served.world.clock.now())
+    assert served.ask("assistant", ALICE).verdict.allowed
 
 
 def test_a_lagging_cache_issues_no_second_grant(served: Served) -> None:
