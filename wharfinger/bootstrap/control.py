@@ -1,7 +1,8 @@
 """The process `control`: reconcilers, scheduler, verification and proofs; the one part that writes Grants and status.
 
-Two loops: one for what is decided in milliseconds, one for what reads artifacts, so that a large dataset keeps nobody
-waiting. Its control surface gives out the trust root and makes proofs.
+Three loops: one for what is decided in milliseconds, one for what reads artifacts, one for what asks the gateway, so
+that neither a large dataset nor a gateway that hangs keeps a revocation waiting. Its control surface gives out the
+trust root and makes proofs.
 """
 
 from __future__ import annotations
@@ -79,24 +80,25 @@ def main(setting: Setting) -> None:
     writer = apiclient.writer(client, "control", clock, ids)
     journal = Journal(setting.state.evidence / "control")
     desk = papers.desk(setting, source, clock)
-    load = GatewayLoad(setting, source, clock)
     metered = read(setting.state.evidence / "control")
     spent = Spending(setting.state.evidence)
-    quick = Loop(
-        informers, deciders(informers, writer, journal, setting.trust_domain, clock, ids, load, spent, metered), clock
-    )
-    slow = Loop(informers, readers(informers, writer, desk), clock)
-    scheduler = Scheduler(informers, writer, clock)
+    load = GatewayLoad(setting, source, clock)
+    loops = [
+        Loop(informers, deciders(informers, writer, journal, setting.trust_domain, clock, ids, spent, metered), clock),
+        Loop(informers, readers(informers, writer, desk), clock),
+        Loop(informers, [Autoscaler(informers, writer, load)], clock, workers=1),
+    ]
+    workers: list[Loop | Scheduler] = [*loops, Scheduler(informers, writer, clock)]
     prover = Prover(setting.state.evidence, desk, informers, clock)
     informers.start()
     try:
         if not informers.synced(SYNC_SECONDS):
             raise Unavailable("control: the API server does not answer", hint="wharf logs --part api tells why")
-        for running in (quick, slow, scheduler):
+        for running in workers:
             running.start()
         serve.run(lambda: _serve(setting, source, prover))
     finally:
-        for running in (scheduler, slow, quick):
+        for running in reversed(workers):
             running.stop()
         informers.stop()
         journal.close()
@@ -110,7 +112,6 @@ def deciders(
     trust_domain: str,
     clock: Clock,
     ids: Ids,
-    load: Callable[[], Mapping[str, int] | None],
     spent: Spent,
     metered: Iterable[Mapping[str, Any]] = (),
 ) -> list[Reconciler]:
@@ -125,7 +126,6 @@ def deciders(
         DeploymentReconciler(informers, writer),
         JobReconciler(informers, writer),
         InferenceServiceReconciler(informers, writer, journal, ids, trust_domain, condition),
-        Autoscaler(informers, writer, load),
         GrantReconciler(informers, writer, journal, metered),
     ]
 

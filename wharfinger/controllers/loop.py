@@ -49,7 +49,7 @@ class Loop:
         """Finish what is being worked on and end."""
         self._queue.close()
         until = self._clock.monotonic() + 5 * SECOND
-        for thread in self._threads:
+        for thread in [t for t in self._threads if t.is_alive()]:
             thread.join(timeout=max(0, until - self._clock.monotonic()) / SECOND)
 
     def _handler(self, number: int, keys: Callable[[Object], Iterable[Key]]) -> Callable[[str, Object], None]:

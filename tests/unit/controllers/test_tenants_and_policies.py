@@ -212,7 +212,7 @@ def test_every_kind_of_ours_is_reconciled() -> None:
     from wharfinger.kinds.registry import KINDS
 
     world: Any = World()
-    quick = deciders(world, world, None, "x", world.clock, world.ids, dict, lambda *_: "0")  # type: ignore[arg-type]
+    quick = deciders(world, world, None, "x", world.clock, world.ids, lambda *_: "0")  # type: ignore[arg-type]
     slow = {DatasetReconciler.kind, ModelReconciler.kind, PipelineRunReconciler.kind}
     assert {kind.plural for kind in KINDS} <= {r.kind for r in quick} | slow
     assert {plural for r in quick for plural in r.watches()} <= set(control.PLURALS)
