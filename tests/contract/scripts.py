@@ -266,5 +266,8 @@ SCRIPTS: dict[str, list[Step]] = {
         for step in (create(plural, body), delete(f"{plural}/contract"))],
     "node": [create("nodes", of("v1", "Node", "contract")), patch("nodes/contract/status", {"status": {
         "capacity": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]}}), delete("nodes/contract")],
+    "deletecollection by a field that is none": [
+        create("configmaps", config_map("a", k="v")), Step("DELETE", "configmaps", query={"fieldSelector": "data.k!=v"}), get("configmaps/a"),
+        Step("DELETE", "configmaps", query={"labelSelector": "(("}), Step("DELETE", "configmaps", query={"dryRun": "All"}), get("configmaps/a")],
     "deletecollection": [create("inferenceservices", isvc("a")), create("inferenceservices", isvc("b")), Step("DELETE", "inferenceservices")],
 }  # fmt: skip

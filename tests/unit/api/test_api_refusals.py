@@ -289,6 +289,17 @@ def test_metrics_count_what_is_answered_and_committed(api: LocalApi) -> None:
     assert status == 200 and b"python_info" in text
 
 
+def test_a_large_collection_is_deleted_whole(api: LocalApi) -> None:
+    """Some at a time, all in the end, and the answer lists each."""
+    client, namespace = api.client(), "many"
+    client.create(RESOURCES["namespaces"], of("Namespace", namespace))
+    for number in range(230):
+        client.create(MAPS, of("ConfigMap", f"n{number}", namespace))
+    status, data = client.raw("DELETE", MAPS.path(namespace))
+    assert status == 200 and len(json.loads(data)["items"]) == 230
+    assert client.list(MAPS, namespace)["items"] == []
+
+
 def test_malformed_continue_tokens_and_selectors_are_refused(api: LocalApi) -> None:
     """400 each, by name."""
     client = api.client()

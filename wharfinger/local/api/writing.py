@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import orjson
@@ -18,7 +19,7 @@ from wharfinger.local.api.faults import not_found, success
 from wharfinger.local.api.negotiation import Form
 from wharfinger.local.api.objects import Call, Objects, Written
 from wharfinger.local.api.patching import patched
-from wharfinger.local.api.reading import Reading
+from wharfinger.local.api.reading import Reading, check_fields
 from wharfinger.local.api.request import (
     DeleteOptions,
     Query,
@@ -29,6 +30,7 @@ from wharfinger.local.api.request import (
 )
 from wharfinger.local.api.reviews import Caller
 from wharfinger.local.api.served import Resource
+from wharfinger.local.api.store import Key
 from wharfinger.local.api.watch import View
 from wharfinger.local.merge.managed import manager_name
 
@@ -112,22 +114,28 @@ class Writing:
         return self._reading.shaped(call.resource, 200, written.held.value, form, query, call.warnings)
 
     async def delete_many(self, call: Call, data: bytes, content_type: str, form: Form, query: Query) -> Answer:
-        """Delete every object that is selected; answer with what they were. Raises as `delete`."""
+        """Delete every object that is selected, some at a time; answer with what they were. Raises as `delete`."""
         selected = list_options(Query({k: v for k, v in query.values.items() if k not in _DELETE_ONLY}), watch=False)
         options = replace(self._delete_options(data, content_type, query), uid=None, resource_version=None)
         resource, namespace = call.resource, call.target.namespace or None
+        check_fields(resource, selected)
         view = View(resource, None, selected.selection, None, lambda stored, _: stored)
 
-        def step(transaction: Transaction) -> tuple[list[Json], int]:
+        def step(keys: list[Key], transaction: Transaction) -> tuple[list[Json], int]:
             made = []
-            for key in transaction.keys(resource.number, namespace):
+            for key in keys:
                 held = transaction.get(key)
                 if held is not None and (selected.selection.everything or view.sees(held.value)):
                     transaction.dry = options.dry_run
                     made.append(self._objects.delete_held(transaction, call, held, options).held.value)
             return made, transaction.rv
 
-        gone, version = await self._committer.run(step)
+        keys = await self._committer.run(lambda transaction: transaction.keys(resource.number, namespace))
+        gone: list[Json] = []
+        version = 0
+        for start in range(0, max(len(keys), 1), _AT_ONCE):
+            some, version = await self._committer.run(partial(step, keys[start : start + _AT_ONCE]))
+            gone += some
         kind = resource.kind
         head = {"kind": kind.list_name, "apiVersion": kind.api_version, "metadata": {"resourceVersion": str(version)}}
         return answer.of_value(200, {**head, "items": gone}, form)
@@ -171,6 +179,8 @@ class Writing:
         return self._reading.shaped(call.resource, status, written.held.value, form, query, call.warnings)
 
 
+_AT_ONCE: Final = 100
+"""Objects of a collection that are deleted in one mutation, so that others need not wait for all."""
 _OPTIONS: Final = {"create": "CreateOptions", "update": "UpdateOptions"}
 _ANSWERED_WITH_THE_OBJECT: Final = frozenset(
     {
