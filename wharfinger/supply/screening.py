@@ -22,6 +22,8 @@ Scan: TypeAlias = Callable[[str], Iterable[tuple[str, str, int]]]
 
 SCREENER: Final = "wharfinger.supply.screening/1"
 MOST_EXAMPLES: Final = 20
+MOST_LINES: Final = 1_000_000
+"""Different lines that are remembered at a time."""
 # Tags, bidirectional overrides, zero-width and other characters that show nothing and can carry a text of their own.
 # Joiners (U+200C, U+200D) are letters' business in many scripts: only between ASCII characters they hide something.
 _INVISIBLE: Final = re.compile(
@@ -85,28 +87,39 @@ class _Tally:
 
     def read(self, path: str, data: bytes, scan: Scan) -> None:
         self.files += 1
-        if len(data) > self._limits.largest_file:
-            self._found("size", path, 0, f"{len(data)} bytes")
+        limits = self._limits
+        if self.files > limits.most_files or self.characters > limits.most_characters:
+            return
+        if len(data) > limits.largest_file:
+            self._found("size", path, f"{len(data)} bytes")
             return
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:
-            self._found("encoding", path, 1 + data[: error.start].count(b"\n"), "not UTF-8")
+            self._found("encoding", path, "not UTF-8", data[: error.start].decode("utf-8"))
             return
         self.characters += len(text)
-        for match in _CONTROLS.finditer(text):
-            self._found("encoding", path, _line(text, match.start()), f"control character U+{ord(match[0]):04X}")
-            break
+        control = _CONTROLS.search(text)
+        if control is not None:
+            self._found("encoding", path, f"control character U+{ord(control[0]):04X}", text, control.start())
         for match in _INVISIBLE.finditer(text):
-            self._found("invisible", path, _line(text, match.start()), f"U+{ord(match[0][0]):04X}")
+            self._found("invisible", path, f"U+{ord(match[0][0]):04X}", text, match.start())
         for detector, family, offset in scan(text):
-            self._found(family, path, _line(text, offset), detector)
+            self._found(family, path, detector, text, offset)
         for line in text.splitlines():
             stripped = line.strip()
-            if len(stripped) >= self._limits.burst_line:
-                key = hashlib.blake2b(stripped.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-                self._lines[key] += 1
-                self._lengths[key] = len(stripped)
+            if len(stripped) >= limits.burst_line:
+                self._count(stripped)
+
+    def _count(self, line: str) -> None:
+        key = hashlib.blake2b(line.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        self._lines[key] += 1
+        self._lengths[key] = len(line)
+        if len(self._lines) > MOST_LINES:
+            # What occurs often is kept: a burst is far above the middle.
+            middle = sorted(self._lines.values())[len(self._lines) // 2]
+            self._lines = Counter({held: times for held, times in self._lines.items() if times > middle})
+            self._lengths = {held: self._lengths[held] for held in self._lines}
 
     def reasons(self) -> list[str]:
         """Return why it fails: empty when it passes."""
@@ -131,11 +144,9 @@ class _Tally:
         ]
         return [reason for fails, reason in told if fails]
 
-    def _found(self, check: str, path: str, line: int, what: str) -> None:
+    def _found(self, check: str, path: str, what: str, text: str = "", offset: int = -1) -> None:
+        """Count a finding; `text` up to `offset` (all of it, by default) is what stands before it."""
         self.counts[check] += 1
         if len(self.examples) < MOST_EXAMPLES:
+            line = 1 + text.count("\n", 0, len(text) if offset < 0 else offset)
             self.examples.append(f"{path}:{line}: {check}: {what}")
-
-
-def _line(text: str, offset: int) -> int:
-    return 1 + text.count("\n", 0, offset)

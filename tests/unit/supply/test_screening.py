@@ -61,3 +61,38 @@ def test_letters_of_other_scripts_and_emoji_pass() -> None:
     """Joiners within Persian, Hindi and emoji are no hidden text."""
     text = "می\u200cخواهم क\u094d\u200dष 👩\u200d🔬 \ufeff"[:-1]
     assert screen([("a.txt", ("\ufeff" + text).encode())], CONTENT, scan).verdict == "Passed"
+
+
+def test_findings_name_their_line() -> None:
+    """The first findings are told by file and line."""
+    text = f"one\ntwo\nthe key is {TOKEN} today\n"
+    found = screen([("a.txt", text.encode()), ("b.txt", b"fine\n\xff")], CONTENT, scan)
+    assert [example.rpartition(":")[0] for example in found.examples] == ["a.txt:3: secrets", "b.txt:2: encoding"]
+
+
+def test_a_burst_is_seen_among_more_lines_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded: many different lines push out what occurs once, never the line that is repeated."""
+    monkeypatch.setattr("wharfinger.supply.screening.MOST_LINES", 100)
+    lines = []
+    for number in range(3000):
+        lines.append(f"a line of its own, with the number {number}, long enough to count")
+        if number % 3 == 0:
+            lines.append("the one sentence that is to be learned by heart by everyone")
+    found = screen([("a.txt", "\n".join(lines).encode())], CONTENT, scan)
+    assert found.counts["duplicates"] == 1
+
+
+def test_what_is_over_the_limit_is_not_read_on() -> None:
+    """More files or characters than are read fail the dataset without being looked at."""
+    looked = []
+
+    def count(text: str) -> list[tuple[str, str, int]]:
+        looked.append(text)
+        return []
+
+    files = [(f"{number}.txt", b"some prose") for number in range(10)]
+    found = screen(files, CONTENT, count, Limits(most_files=3))
+    assert (found.verdict, len(looked)) == ("Failed", 3)
+    looked.clear()
+    assert screen(files, CONTENT, count, Limits(most_characters=25)).verdict == "Failed"
+    assert len(looked) == 3
