@@ -27,7 +27,7 @@ HISTORY: Final[Span] = 5 * MINUTE
 EVENTS: Final[Span] = HOUR
 """How long an Event that does not change is kept (kube-apiserver's default)."""
 EVERY: Final[Span] = MINUTE
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 100
 
 
 class Retention:

@@ -26,6 +26,8 @@ MOST_QUEUED: Final = 10_000
 """Changes that wait for one watcher before it is cut off."""
 
 _CHUNK: Final = 64 * 1024
+_EARLY: Final = 0.01
+"""Seconds that a loop's alarm may come before its time."""
 _REPLAY: Final = 1000
 _WORDS: Final = {ADDED: "ADDED", MODIFIED: "MODIFIED", DELETED: "DELETED"}
 
@@ -265,40 +267,47 @@ async def _live(
     timeout: float,
     bookmark_every: float,
 ) -> AsyncIterator[bytes]:
-    clock = asyncio.get_running_loop().time
-    end, next_mark = clock() + timeout, clock() + bookmark_every
-    while True:
-        parts, size = [], 0
-        while subscription.queue and size < _CHUNK:
-            change = subscription.queue.popleft()
-            if change.event.rv <= seen:
+    loop = asyncio.get_running_loop()
+    end, next_mark = loop.time() + timeout, loop.time() + bookmark_every
+    alarm = loop.call_at(min(end, next_mark), subscription.wake.set)
+    try:
+        while True:
+            frames = _ready(subscription, view, seen)
+            if frames:
+                yield frames
                 continue
-            frame = view.frame(change)
-            if frame is not None:
-                parts.append(frame)
-                size += len(frame)
-        if parts:
-            yield b"".join(parts)
-            continue
-        if subscription.cut:
-            if not hub.is_closed:
-                raise Gone("too slow: more changes waited for this watch than are kept; list again")
-            return
-        reached = hub.rv
-        now = clock()
-        if now >= end or now >= next_mark:
-            if options.bookmarks and reached > seen:
-                yield bookmark(view.resource, reached)
-                seen = reached
-            if now >= end:
+            if subscription.cut:
+                if not hub.is_closed:
+                    raise Gone("too slow: more changes waited for this watch than are kept; list again")
                 return
-            next_mark = now + bookmark_every
-        subscription.wake.clear()
-        try:
-            async with asyncio.timeout_at(min(end, next_mark)):
+            reached, now = hub.rv, loop.time() + _EARLY
+            if now >= end or now >= next_mark:
+                if options.bookmarks and reached > seen:
+                    yield bookmark(view.resource, reached)
+                    seen = reached
+                if now >= end:
+                    return
+                next_mark = now + bookmark_every
+                alarm = loop.call_at(min(end, next_mark), subscription.wake.set)
+            subscription.wake.clear()
+            if not subscription.queue:
                 await subscription.wake.wait()
-        except TimeoutError:
-            pass
+    finally:
+        alarm.cancel()
+
+
+def _ready(subscription: Subscription, view: View, seen: int) -> bytes:
+    """Take changes above `seen` from the queue, a chunk at most; return their lines."""
+    parts, size = [], 0
+    while subscription.queue and size < _CHUNK:
+        change = subscription.queue.popleft()
+        if change.event.rv <= seen:
+            continue
+        frame = view.frame(change)
+        if frame is not None:
+            parts.append(frame)
+            size += len(frame)
+    return b"".join(parts)
 
 
 def bookmark(resource: Resource, rv: int, *, initial_events_end: bool = False) -> bytes:
