@@ -79,8 +79,11 @@ def _die_once(mark: Path) -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent goes (prctl PR_SET_PDEATHSIG)."""
-    parent = os.getppid()
+    """Have the kernel kill this process when its parent goes (prctl PR_SET_PDEATHSIG).
+
+    The supervisor says who it is in `WHARF_SUPERVISOR`, since it may be gone before this process can ask.
+    """
+    parent = int(os.environ.pop("WHARF_SUPERVISOR", "") or os.getppid())
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

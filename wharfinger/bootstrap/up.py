@@ -117,7 +117,7 @@ class Supervisor:
 
     def _start(self, name: str, restarts: int = 0) -> None:
         reading, writing = os.pipe()
-        environment = {**self.environment, "WHARF_READY_FD": str(writing)}
+        environment = {**self.environment, "WHARF_READY_FD": str(writing), "WHARF_SUPERVISOR": str(os.getpid())}
         passed = [writing]
         theirs: socket.socket | None = None
         if name == "issuer":

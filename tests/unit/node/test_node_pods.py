@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from machine import DIGEST, Machine, WatchedWorld, machine, pod
 
+from wharfinger.core.errors import Unavailable
+
 pytestmark = pytest.mark.serial
 
 
@@ -203,6 +205,39 @@ def test_a_step_reads_its_inputs_and_leaves_an_artifact(here: Machine) -> None:
     assert (told["status"], told["message"]) == ("True", DIGEST)
     assert here.shelf.stored == {"n/steps-step": {"model": b"the cargo"}}
     assert "Read-only" in here.log("step")
+
+
+def test_an_output_stays_until_its_digest_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the API is away what a step made is kept: a node that dies then finds it, and the step has not failed."""
+    world = WatchedWorld()
+    guardian = os.pidfd_open(os.getpid())
+    first = Machine(tmp_path, world, guardian)
+    lost: list[str] = []
+
+    def away(*_: object, **__: object) -> None:
+        lost.append("status")
+        raise Unavailable("the API server does not answer")
+
+    store = first.shelf.store
+
+    def stored(repository: str, folder: Path) -> str:
+        monkeypatch.setattr(world, "status", away)
+        return store(repository, folder)
+
+    monkeypatch.setattr(first.shelf, "store", stored)
+    world.put(pod("step", "sh", "-c", "echo made > $WHARF_OUTPUT/model", annotations={"wharfinger.io/output": "true"}))
+    uid = world.must("pods", "n", "step")["metadata"]["uid"]
+    world.wait(lambda: len(lost) >= 2)
+    assert (tmp_path / "pods" / uid / "output" / "model").read_text() == "made\n"
+    first.end()
+    monkeypatch.undo()
+    second = Machine(tmp_path, world, guardian)
+    try:
+        assert second.ends("step") == "Succeeded"
+        assert condition_of(second, "step", "wharfinger.io/Output")["message"] == DIGEST
+    finally:
+        second.end()
+        os.close(guardian)
 
 
 def test_an_output_with_a_link_is_refused(here: Machine) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from wharfinger.core.clock import SECOND, Clock, Instant, Span
 from wharfinger.core.errors import Invalid, Malformed, WharfingerError
+from wharfinger.kinds.condition import find
 from wharfinger.local.node import cargo as cargos
 from wharfinger.local.node import containers, environment, podplan, podstatus, sandbox, volumes
 from wharfinger.local.node.cargo import Artifacts, Cargo
@@ -255,7 +256,7 @@ class PodWorker:
             Verb.KILL: lambda: self._kill(step),
             Verb.FAIL: lambda: self._fail(step, now),
             Verb.DELIVER: lambda: self._deliver(now),
-            Verb.RELEASE: self._release,
+            Verb.RELEASE: lambda: self._release(now),
             Verb.FINALIZE: lambda: self._finalize(now),
             Verb.ABANDON: self._abandon,
         }
@@ -430,7 +431,10 @@ class PodWorker:
         except WharfingerError as error:
             self._obstacle = error.message
 
-    def _release(self) -> None:
+    def _release(self, now: Instant) -> None:
+        if self._output and self._present:
+            # What the output was made of goes only once the API knows the artifact: nobody could make it again.
+            self._write(now)
         self._cargo.seal()
         if self._leaving is None:
             self._cargo.unload()
@@ -454,6 +458,9 @@ class PodWorker:
             for field in ("initContainerStatuses", "containerStatuses")
             for s in (self._pod.get("status") or {}).get(field) or ()
         }
+        stored = find((self._pod.get("status") or {}).get("conditions"), podstatus.OUTPUT)
+        if stored is not None and stored.get("status") == "True":
+            self._output = str(stored.get("message") or "")
         home = read_home(self.folder)
         self._left = home[2] if home is not None else None
         for name, spec in self._specs.items():
