@@ -105,7 +105,7 @@ class KubeApiserver:
         return path
 
     def _await_ready(self, began: float) -> None:
-        context = ssl._create_unverified_context()  # noqa: S323  a server that this test has just started
+        context = ssl._create_unverified_context()
         request = urllib.request.Request(f"{self.url}/readyz", headers={"authorization": f"Bearer {self.token}"})
         while time.monotonic() - began < READY_WITHIN:
             if any(process.poll() is not None for process in self.processes):

@@ -1,4 +1,4 @@
-"""JSONPath templates, as kubectl and printer columns read them.
+r"""JSONPath templates, as kubectl and printer columns read them.
 
 Kubernetes' dialect, which is not RFC 9535: a template is text with actions in braces,
 `{range .items[*]}{.metadata.name}{"\\t"}{end}`; `$` and `@` both mean the current object, `[?(@.a=="x")]`

@@ -7,6 +7,7 @@ has `<`, `>` and `&` escaped. Clients compare such texts, so ours are the same.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Final
 
 LONGEST_QUOTE: Final = 4096
@@ -55,7 +56,7 @@ def as_json(value: Any) -> str:
 
 def number(value: float) -> str:
     """Return a float in its shortest form: `0.5`, `2`, `1e+06`, `1e-07`."""
-    if value != value or value in {float("inf"), float("-inf")}:
+    if not math.isfinite(value):
         return {"nan": "NaN", "inf": "+Inf"}.get(str(value), "-Inf")
     digits, exponent = _digits(value)
     if -4 <= exponent < 6:

@@ -304,7 +304,8 @@ def _decision(
 ) -> tuple[Decision, dict[str, Json], str]:
     """Return the signed decision `identifier` below `prefix`, its inputs, and the journal that held it.
 
-    Each input is at the address that the record names. `record` is the digest of its record where that is known beforehand.
+    Each input is at the address that the record names. `record` is the digest of its record where that is known
+    beforehand.
     """
     name = f"{prefix}{DECISION}"
     with _link(name):
