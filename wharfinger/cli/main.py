@@ -96,7 +96,7 @@ def main() -> None:
         sys.exit(130)
     except WharfingerError as error:
         click.echo(f"error: {error}", err=True)
-        for problem in error.fields:
+        for problem in error.fields if len(error.fields) > 1 else ():
             click.echo(f"  {problem}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)

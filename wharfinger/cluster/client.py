@@ -173,10 +173,15 @@ class Client:
         manager: str = "",
         force: bool = False,
         dry_run: bool = False,
+        strict: bool = False,
     ) -> Object:
-        """Patch an object; `kind` is the patch's media type (server-side apply: `APPLY`, with `manager`)."""
+        """Patch an object; `kind` is the patch's media type (server-side apply: `APPLY`, with `manager`).
+
+        `strict` has the server refuse fields that it does not know.
+        """
         query = {
             "fieldManager": manager, "force": "true" if force else "", "dryRun": "All" if dry_run else "",
+            "fieldValidation": "Strict" if strict else "",
         }  # fmt: skip
         path = resource.path(namespace, name, subresource)
         return self._object("PATCH", path, body=patch, query=query, content_type=kind)
@@ -190,11 +195,14 @@ class Client:
         force: bool = False,
         dry_run: bool = False,
     ) -> Object:
-        """Server-side apply `body` as `manager`. Raises `Conflict` naming the fields when others own them."""
+        """Server-side apply `body` as `manager`.
+
+        Raises `Conflict` naming the fields when others own them, `Malformed` for a field that the kind does not have.
+        """
         meta = body["metadata"]
         return self.patch(
             resource, meta.get("namespace", ""), meta["name"], body,
-            kind=APPLY, manager=manager, force=force, dry_run=dry_run,
+            kind=APPLY, manager=manager, force=force, dry_run=dry_run, strict=True,
         )  # fmt: skip
 
     def delete(
