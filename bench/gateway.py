@@ -25,6 +25,7 @@ from typing import Any
 
 import uvloop
 
+from bench.raw import keep
 from tests.authority import TRUST_DOMAIN, Authority, identity
 from wharfinger.core.clock import HOUR, rfc3339
 from wharfinger.core.systemclock import SystemClock
@@ -225,6 +226,7 @@ def main(arguments: list[str]) -> None:
         uvloop.run(serve(Path(arguments[2]), arguments[1], int(arguments[3])))
         return
     figures = measure()
+    keep("gateway", figures)
     if arguments == ["-o", "json"]:
         print(json.dumps(figures, indent=2))
         return

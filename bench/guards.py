@@ -18,6 +18,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
+from bench.raw import keep
 from wharfinger.inference.scanner import Scanner, StreamFilter
 
 GUARD = Path(__file__).resolve().parents[2] / "shared" / "guard"
@@ -101,6 +102,7 @@ def main(arguments: list[str]) -> None:
     if not GUARD.exists():
         sys.exit(f"the outside material is not here: expected {GUARD}")
     figures = measure()
+    keep("guards", figures)
     if arguments == ["-o", "json"]:
         print(json.dumps(figures, indent=2))
         return

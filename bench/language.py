@@ -14,6 +14,7 @@ import time
 from pydoc_data.topics import topics
 from typing import Any
 
+from bench.raw import keep
 from wharfinger.inference.language import load, train
 
 QUESTION = "What does the with statement do?"
@@ -48,6 +49,7 @@ def measure() -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     """Print the figures; raw as JSON with `-o json`."""
     figures = measure()
+    keep("language", figures)
     if arguments == ["-o", "json"]:
         print(json.dumps(figures, indent=2))
         return

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bench.raw import keep
 from wharfinger.core.clock import SECOND
 from wharfinger.kinds.inferenceservice import KIND
 from wharfinger.local.merge import managed, openapi
@@ -91,6 +92,7 @@ def measure() -> dict[str, float]:
 def main() -> None:
     """Print the figures; the raw ones as JSON with `-o json`."""
     figures = measure()
+    keep("merge", figures)
     if sys.argv[1:] == ["-o", "json"]:
         print(json.dumps(figures, indent=2))
         return

@@ -31,6 +31,7 @@ from logkeeper import LogKeeper
 from notary import CONTROL, Notary
 from world import SetClock
 
+from bench.raw import keep
 from wharfinger.core.systemclock import SystemClock
 from wharfinger.identity.spiffeid import TrustDomain
 from wharfinger.supply.artifact import push_folder, read
@@ -207,6 +208,7 @@ def main() -> None:
                 file.write(source.randbytes(MEBIBYTE))
         figures = {"disk, fdatasync of 4 KiB, milliseconds": sync_time(folder)}
         figures |= hashing(files) | logging(folder) | registry(folder, files)
+    keep("supply", figures)
     if sys.argv[1:] == ["-o", "json"]:
         print(json.dumps(figures, indent=2))
         return
