@@ -26,7 +26,7 @@ class Authority:
     def certificate(self) -> x509.Certificate:
         """The authority's own certificate."""
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
-        usage = _usage(signs_certificates=True)
+        usage = key_usage(signs_certificates=True)
         return (
             _builder(name, name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -53,7 +53,7 @@ class Authority:
         made = (
             _builder(x509.Name([]), self.certificate.subject, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
@@ -92,7 +92,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
     )
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """Return the key usage of an authority, or of a leaf."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,

@@ -21,7 +21,7 @@ FORBIDDEN_ATTRIBUTES = {
     "glob", "iterdir", "uuid4", "uuid1", "token_bytes", "token_hex",
 }  # fmt: skip
 ROOMS = {
-    "core", "kinds", "cluster", "identity", "policy", "supply", "gpu", "inference", "observe", "govern", "deliver",
+    "core", "kinds", "cluster", "identity", "policy", "supply", "gpu", "inference", "govern",
     "local", "controllers", "cli", "console", "bootstrap",
 }  # fmt: skip
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}

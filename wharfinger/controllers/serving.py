@@ -32,7 +32,6 @@ GRANT_NEEDED: Final = f"{GROUP}/grant"
 """Annotation of a pod that the node starts only under a Grant; its value is the model's digest."""
 ASK: Final = f"{GROUP}/ask"
 """Annotation of a claim template and of its replicas: the digest of what is asked for."""
-MODEL_LABEL: Final = f"{GROUP}/model"
 PORT: Final = 8443
 
 

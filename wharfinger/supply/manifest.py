@@ -22,8 +22,6 @@ OLD_PREDICATE: Final = "https://model_signing/Digests/v0.1"
 """What version 0.2.0 of the reference implementation wrote: read, never produced (OMS 5.1)."""
 ALWAYS_IGNORED: Final = (".git", ".gitattributes", ".github", ".gitignore")
 """Top-level names that are never part of an artifact (OMS 6.2)."""
-DEFAULT_SHARD: Final = 1_000_000_000
-"""Bytes of a shard (OMS 6.3.2)."""
 MOST_ENTRIES: Final = 1_000_000
 HASH_HEX: Final[Mapping[str, int]] = {"sha256": 64, "blake2b": 128, "blake3": 64}
 """Hash algorithms of the OMS registry, and the hex digits of their digests."""

@@ -11,7 +11,6 @@ import pytest
 from wharfinger.core.clock import SECOND
 from wharfinger.core.errors import Malformed
 from wharfinger.local.merge import fieldpath, managed, openapi, typed
-from wharfinger.local.merge.blank import blank
 from wharfinger.local.merge.managed import LAST_APPLIED, ApplyConflict, Tracking
 
 NOW = 1_790_000_000 * SECOND
@@ -103,8 +102,6 @@ def test_nobody_owns_what_a_built_in_kind_has_from_the_start() -> None:
     assert owners(made) == {
         "m": ['.spec.ports[port=1,protocol="TCP"]', '.spec.ports[port=1,protocol="TCP"].port'],
     }
-    assert blank("apps/v1", "Deployment")["spec"]["template"]["spec"] == {"containers": None}
-    assert blank("x.io/v1", "Thing") is None
 
 
 def test_an_update_takes_what_it_changes() -> None:

@@ -93,12 +93,6 @@ class Stage:
             self._client = connect(self.directory)
         return self._client
 
-    def forget_client(self) -> None:
-        """Connect anew the next time: the platform was started again."""
-        if self._client is not None:
-            self._client.close()
-        self._client = None
-
     def run(self, *words: str, stdin: str | None = None, binary: Path | None = None, patience: float = PATIENCE) -> Ran:
         """Run `wharf WORDS` on this platform; `binary` takes its stdout to a file."""
         command = f"wharf {shlex.join(words)}" + (f" > {shlex.quote(str(binary))}" if binary else "")

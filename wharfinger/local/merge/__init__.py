@@ -7,8 +7,6 @@ function changes its arguments; results may share parts with them):
     compile_type(schema: Json) -> Type
         The schema of a whole object (`x-kubernetes-list-type`, `-list-map-keys`, `-map-type`,
         `-preserve-unknown-fields`, `-int-or-string`); its `metadata` is always ObjectMeta.
-    DEDUCED: Type
-        For objects without a schema: maps are granular, lists atomic.
 
 `managed`   `metadata.managedFields`, as kube-apiserver keeps it.
     Tracking(version: str, types: Mapping[str, Type], subresource: str = "", ignored: FieldSet = {}, ...)

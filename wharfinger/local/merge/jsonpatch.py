@@ -102,7 +102,7 @@ class _Work:
 
     def _test(self, operation: dict[str, Json]) -> None:
         found = self.document if operation.get("path") == "" else _get(*self._place(operation, "path"))
-        if not _same(found, operation.get("value")):
+        if not same(found, operation.get("value")):
             raise Invalid(f"testing value {excerpt(operation.get('path'))} failed: test failed")
 
     def _place(self, operation: dict[str, Json], member: str) -> tuple[Any, str]:
@@ -157,14 +157,14 @@ def _copied(value: Json) -> Json:
     return [_copied(child) for child in value] if isinstance(value, list) else value
 
 
-def _same(a: Json, b: Json) -> bool:
+def same(a: Json, b: Json) -> bool:
     """Say whether two values are equal and written alike: 1 and 1.0 are not."""
     if a.__class__ is not b.__class__:
         return False
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(child, b[name]) for name, child in a.items())
+        return a.keys() == b.keys() and all(same(child, b[name]) for name, child in a.items())
     if isinstance(a, list):
-        return len(a) == len(b) and all(map(_same, a, b))
+        return len(a) == len(b) and all(map(same, a, b))
     return bool(a == b)
 
 
@@ -252,4 +252,4 @@ def conflicts(left: Json, right: Json) -> bool:
         )
     if isinstance(left, list):
         return not isinstance(right, list) or len(left) != len(right) or any(map(conflicts, left, right))
-    return not _same(left, right)
+    return not same(left, right)

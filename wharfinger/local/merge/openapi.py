@@ -38,9 +38,6 @@ _SHARED: list[Definition] = [
     },
 ]
 
-DEDUCED: Type = schema.compile_type({"types": _SHARED}, DEDUCED_NAME)
-"""The type of objects without a schema: maps are granular, lists atomic."""
-
 
 def compile_type(document: Json) -> Type:
     """Return the merge type of objects with the OpenAPI schema `document`; raise `Malformed`."""

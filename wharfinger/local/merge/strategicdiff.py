@@ -12,6 +12,7 @@ from typing import Any
 from wharfinger.core.document import Json
 from wharfinger.core.errors import Conflict, Malformed, excerpt
 from wharfinger.local.merge import strategic
+from wharfinger.local.merge.jsonpatch import same
 from wharfinger.local.merge.strategic import (
     DELETE,
     DELETE_FROM,
@@ -62,17 +63,6 @@ def conflicts(left: Json, right: Json, shape: Shape) -> bool:
     return _conflict(left, right, Field(shape))
 
 
-def _same(a: Json, b: Json) -> bool:
-    """Say whether two values are equal and of the same types all through: 1 and 1.0 are not."""
-    if a.__class__ is not b.__class__:
-        return False
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(child, b[name]) for name, child in a.items())
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(_same, a, b))
-    return bool(a == b)
-
-
 def _diff_maps(original: dict[str, Json], modified: dict[str, Json], shape: Shape, wanted: _Wanted) -> dict[str, Json]:
     patch: dict[str, Json] = {}
     for name, value in modified.items():
@@ -90,7 +80,7 @@ def _diff_maps(original: dict[str, Json], modified: dict[str, Json], shape: Shap
             _diff_map_field(name, before, value, shape, wanted, patch)
         elif isinstance(value, list) and isinstance(before, list):
             _diff_list_field(name, before, value, shape, wanted, patch)
-        elif wanted.changes and not _same(before, value):
+        elif wanted.changes and not same(before, value):
             patch[name] = value
     if wanted.deletions:
         patch.update({name: None for name in original if name not in modified})
@@ -105,7 +95,7 @@ def _diff_maps(original: dict[str, Json], modified: dict[str, Json], shape: Shap
 def _diff_map_field(
     name: str, before: dict[str, Json], after: dict[str, Json], shape: Shape, wanted: _Wanted, patch: dict[str, Json]
 ) -> None:
-    if _same(before, after) and (shape.fields is None or name not in shape.fields):
+    if same(before, after) and (shape.fields is None or name not in shape.fields):
         return
     field = shape.of(name)
     if field.strategy == REPLACE:
@@ -120,11 +110,11 @@ def _diff_map_field(
 def _diff_list_field(
     name: str, before: list[Json], after: list[Json], shape: Shape, wanted: _Wanted, patch: dict[str, Json]
 ) -> None:
-    if _same(before, after) and (shape.fields is None or name not in shape.fields):
+    if same(before, after) and (shape.fields is None or name not in shape.fields):
         return
     field = shape.of(name)
     if field.strategy != MERGE:
-        if wanted.changes and not _same(before, after):
+        if wanted.changes and not same(before, after):
             patch[name] = after
         return
     if not before:
@@ -198,7 +188,7 @@ def _diff_lists_of_scalars(
     gone = [item for _, item in gone] if wanted.deletions else []
     added = strategic.arrange(added, after, "") if wanted.changes else []
     # Upstream compares with the sorted list: an order that is not the sorted one is always said.
-    needed = (wanted.deletions and bool(gone)) or (wanted.changes and not _same(lefts, after))
+    needed = (wanted.deletions and bool(gone)) or (wanted.changes and not same(lefts, after))
     return added, gone, after if wanted.order and needed else []
 
 
@@ -209,7 +199,7 @@ def _conflict(left: Json, right: Json, field: Field) -> bool:
         return field.strategy != REPLACE and _maps_conflict(left, right, field.below)
     if isinstance(left, list):
         return not isinstance(right, list) or _lists_conflict(left, right, field)
-    return not _same(left, right)
+    return not same(left, right)
 
 
 def _maps_conflict(left: dict[str, Json], right: dict[str, Json], shape: Shape) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wharfinger.core.clock import MINUTE, SECOND, Instant, Span, rfc3339
-from wharfinger.kinds.condition import condition, find
+from wharfinger.kinds.condition import condition
 from wharfinger.kinds.kind import GROUP
 
 FIRST_BACKOFF: Final[Span] = 10 * SECOND
@@ -209,12 +209,6 @@ def _conditions(pod: Mapping[str, Any], known: Known, now_in: str, now: Instant)
     for kind, holds, reason, message in set_now:
         conditions = condition(conditions, kind, holds, reason, message, generation, now)
     return [_without_empty(c) for c in conditions]
-
-
-def isolation_of(pod: Mapping[str, Any]) -> str:
-    """Return how a pod is isolated, as its node said: `namespaces` or `none` (also when nobody said anything)."""
-    told = find((pod.get("status") or {}).get("conditions"), ISOLATION)
-    return "namespaces" if told is not None and told.get("status") == "True" else "none"
 
 
 def _container(pod: Mapping[str, Any], state: ContainerState, *, waiting: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -351,11 +351,6 @@ class RegistryClient:
                 return
             path = _path(link[1])
         raise TooLarge(f"expected a list of at most {MOST_PAGES} pages, got more")
-
-
-def with_title(blob: Descriptor, path: str) -> Descriptor:
-    """Return `blob` as the layer that is the file at `path`."""
-    return replace(blob, annotations={**blob.annotations, TITLE: path})
 
 
 def _repository(name: str) -> str:

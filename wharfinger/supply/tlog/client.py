@@ -14,7 +14,7 @@ from wharfinger.supply.bundle import LARGEST_BUNDLE, Bundle
 from wharfinger.supply.channel import Channel
 from wharfinger.supply.tlog.checkpoint import Checkpoint, open_checkpoint
 from wharfinger.supply.tlog.memory import Memory
-from wharfinger.supply.tlog.merkle import consistency_proof, range_hash, verify_consistency
+from wharfinger.supply.tlog.merkle import consistency_proof, range_hash
 from wharfinger.supply.tlog.note import LONGEST_NOTE, VerifierKey
 from wharfinger.supply.tlog.tiles import WIDTH, Tile, fold, split_entries, split_hashes, tile_over
 
@@ -80,14 +80,6 @@ class LogClient:
         if found != checkpoint.root:
             raise Unverified(f"log: its tiles do not lead to its checkpoint of {checkpoint.size} entries")
         return found
-
-    def check_grown(self, older: Checkpoint, newer: Checkpoint) -> None:
-        """Check that the log of `newer` grew out of that of `older`. Raises `Unverified`."""
-        if older.size > newer.size:
-            raise Unverified(f"log: it went back from {older.size} entries to {newer.size}")
-        if older.size:
-            proof = self.consistency(older.size, newer)
-            verify_consistency(older.size, newer.size, older.root, newer.root, proof)
 
     def tile(self, tile: Tile) -> bytes:
         """Return the bytes of a tile as the log gives them."""
