@@ -29,7 +29,6 @@ MOST_RESULTS: Final = 100_000
 _SLICE: Final = re.compile(r"(-?[0-9]*)(:-?[0-9]*)?(:-?[0-9]*)?", re.ASCII)
 _QUOTED_NAME: Final = re.compile(r"'([^']*)'")
 _COMPARISON: Final = re.compile(r"([^!<>=]+)([!<>=]+)(.+)", re.DOTALL)
-_RELAXED: Final = re.compile(r"\{\.?([^{}]+)\}|\.?([^{}]+)")
 _NUMBER: Final = re.compile(r"[+-]?[0-9.]*", re.ASCII)
 _ESCAPE: Final = re.compile(
     r"""\\(?:([abfnrtv\\'"])|([0-7]{3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|.?)""", re.DOTALL
@@ -234,17 +233,6 @@ def parse(text: str) -> Template:
     if len(text) > LONGEST_TEXT:
         raise Malformed(f"expected a template of at most {LONGEST_TEXT} characters, got {len(text)}")
     return Template(tuple(_Parser(text).template()))
-
-
-def parse_relaxed(text: str) -> Template:
-    """Return the template of one path given as `x.y`, `.x.y` or `{.x.y}`, as custom columns take it.
-
-    Raises `Malformed`.
-    """
-    match = _RELAXED.fullmatch(text)
-    if match is None:
-        raise Malformed(f"expected a path such as .metadata.name, got {excerpt(text)}")
-    return parse("{." + (match[1] or match[2]) + "}")
 
 
 class _Parser:
