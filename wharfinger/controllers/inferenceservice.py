@@ -48,7 +48,7 @@ class InferenceServiceReconciler:
             self.kind: own,
             "models": self._of_namespace,
             "pods": self._of_label,
-            "grants": owner("InferenceService"),
+            "grants": self._of_label,
             "resourceclaims": self._of_namespace,
             "deployments": owner("InferenceService"),
             **{
@@ -60,6 +60,10 @@ class InferenceServiceReconciler:
         """Bring one service to what it should be."""
         service = self._cache.get(self.kind, key.namespace, key.name)
         if service is None or service["metadata"].get("deletionTimestamp"):
+            # Whoever deletes it may leave orphans or hold it by a finalizer: its grants do not wait for the collector.
+            for grant in self._grants_of(key):
+                if not grant["spec"].get("revoked"):
+                    self._revoke(grant, "its service is gone")
             return None
         seen = self._observe(service)
         decision = self._ids.uid()
@@ -106,14 +110,17 @@ class InferenceServiceReconciler:
             ],
             claims={c["metadata"]["name"]: c for c in self._cache.list("resourceclaims", namespace)},
             silicon=silicon(self._cache),
-            grants=[
-                g
-                for g in self._cache.list("grants", namespace)
-                if g["spec"].get("service") == label and not g["metadata"].get("deletionTimestamp")
-            ],
+            grants=self._grants_of(Key(namespace, label)),
             trust_domain=self._trust_domain,
             condition=self._condition,
         )
+
+    def _grants_of(self, key: Key) -> list[Object]:
+        return [
+            g
+            for g in self._cache.list("grants", key.namespace)
+            if g["spec"].get("service") == key.name and not g["metadata"].get("deletionTimestamp")
+        ]
 
     def _record(self, seen: Observed, desired: serving.Desired, decision: str, now: Instant) -> None:
         """Have what was decided on disk before it takes effect: grants to issue, or that nothing may be served."""

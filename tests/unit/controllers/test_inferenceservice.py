@@ -10,6 +10,7 @@ import pytest
 from served import ALICE, BOB, DOMAIN, Served, made
 
 from wharfinger.controllers.grant import GrantReconciler
+from wharfinger.controllers.inferenceservice import InferenceServiceReconciler
 from wharfinger.core.clock import HOUR, MINUTE, rfc3339
 from wharfinger.core.errors import Invalid
 from wharfinger.govern.replay import replay
@@ -256,3 +257,28 @@ def _key(meta: Any) -> Any:
     from wharfinger.controllers.world import Key
 
     return Key(meta["namespace"], meta["name"])
+
+
+def test_a_service_that_a_finalizer_holds_keeps_no_grant(served: Served) -> None:
+    """Deleted and held: its grants are revoked at once, or nothing could ever revoke them; its neighbour keeps its."""
+    service = served.world.must("inferenceservices", "research", "assistant")
+    service["metadata"]["finalizers"] = ["example.com/hold"]
+    served.world.put(service)
+    served.world.delete("inferenceservices", "research", "assistant")
+    served.settle()
+    assert served.grants("assistant") == []
+    assert len(served.grants("archive")) == 1
+
+
+def test_a_grant_that_was_orphaned_is_revoked(served: Served) -> None:
+    """Deleted with its dependents left behind: no grant outlives its service, seen now or after a restart."""
+    [grant] = served.grants("assistant")
+    orphan = served.world.must("grants", "research", grant["metadata"]["name"])
+    del orphan["metadata"]["ownerReferences"]
+    served.world.put(orphan)
+    served.world.delete("inferenceservices", "research", "assistant")
+    [reconciler] = [r for r in served.reconcilers if isinstance(r, InferenceServiceReconciler)]
+    for key in reconciler.watches()["grants"](orphan):
+        reconciler.reconcile(key, served.world.clock.now())
+    gone = served.world.must("grants", "research", grant["metadata"]["name"])
+    assert gone["spec"]["revokedReason"] == "its service is gone"
