@@ -68,7 +68,7 @@ class InferenceServiceSpec(Part, frozen=True, kw_only=True):
     callers: Annotated[list[SpiffePattern], says("Who may call it.", schema=SET, max_length=1000)] = []
     replicas: Annotated[int, says("Replicas wanted now; the autoscaler sets it within scaling.", ge=0, le=1000)] = 1
     scaling: Annotated[Scaling | None, says("How replicas follow load; absent: they do not.")] = None
-    slo: Annotated[Objectives, says("Service level objectives.")] = Objectives()
+    slo: Annotated[Objectives, says("Service level objectives; kept, nothing goes by them yet.")] = Objectives()
 
 
 class Replica(Part, frozen=True, kw_only=True):

@@ -71,7 +71,7 @@ class TenantSpec(Part, frozen=True, kw_only=True):
     quota: Annotated[Quota, says("Limits on GPUs and tokens.")] = Quota()
     budget: Annotated[Budget | None, says("Limit on money.")] = None
     rates: Annotated[Rates, says("Prices for the bill.")] = Rates()
-    weight: Annotated[int, says("Fair share against other tenants.", ge=1, le=1000)] = 1
+    weight: Annotated[int, says("Fair share against other tenants; kept, nothing goes by it yet.", ge=1, le=1000)] = 1
     isolation: Annotated[Isolation, says("Isolation demanded from other tenants.")] = Isolation()
 
 
