@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -122,5 +123,7 @@ def test_stories_made_by_chance_end_alike(seed: int, local_server: Adapter, kube
 
 def test_the_neighbour_is_there() -> None:
     """Where kube-apiserver is not built the comparison says so."""
-    if neighbour("kube-apiserver") is None:
+    binary = neighbour("kube-apiserver")
+    if binary is None:
         pytest.skip("kube-apiserver is not built: run make neighbours")
+    assert os.access(binary, os.X_OK)
