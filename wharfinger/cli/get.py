@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,21 @@ def get(
 ) -> None:
     """List or show objects (models, inferenceservices, pods, ...), decisions or tokens.
 
-    NOUN is a kind, its plural or short name; `decisions` and `tokens` come from the journals.
+    NOUN is a kind, its plural or short name, or a category (`wharfinger`: all of ours); `decisions` and `tokens` come
+    from the journals.
     """
     if noun in ("decisions", "decision", "tokens"):
         _records(state_dir, noun, name, output)
         return
     client = connect(state_dir)
-    resource = find(client, noun)
+    kinds = list(_resources(client))
+    several = [resource for resource, names in kinds if noun.lower() in names.categories]
+    if len(several) > 1:
+        if name or watch or output in ("json", "yaml"):
+            raise Invalid(f"{excerpt(noun)} names {len(several)} kinds: expected no NAME, -w or -o {output or 'json'}")
+        _overview(client, several, namespace, all_namespaces, selector, output)
+        return
+    resource = _named(kinds, noun)
     where = "" if all_namespaces or not resource.namespaced else namespace or client.endpoint.namespace
     if name and all_namespaces:
         raise Invalid("expected a NAME or --all-namespaces, got both")
@@ -59,6 +68,7 @@ def get(
         table = client.list(resource, where, labels=selector, limit=500, accept=TABLE)
     if not table.get("rows"):
         click.echo(f"No {resource.plural} found{f' in {where}' if where else ''}.", err=True)
+        no_headers = True
     for line in rows(table, wide=output == "wide", headers=not no_headers, namespaces=all_namespaces):
         click.echo(line)
     if watch:
@@ -71,17 +81,51 @@ def connect(directory: Path) -> Client:
     return Client(from_kubeconfig(Path(told) if told else directory / "kubeconfig"))
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What a kind may be called, and the categories that it is in."""
+
+    words: frozenset[str]
+    categories: frozenset[str]
+
+
 def find(client: Client, noun: str) -> Resource:
     """Return the resource that `noun` (kind, plural, singular or short name) names. Raises `NotFound`."""
+    return _named(_resources(client), noun)
+
+
+def _named(kinds: Iterable[tuple[Resource, _Names]], noun: str) -> Resource:
     word, _, group = noun.lower().partition(".")
-    for entry in _resources(client):
-        names = {entry["plural"], entry["kind"].lower(), entry.get("singular", ""), *entry.get("short", ())}
-        if word in names and (not group or entry["group"] == group or entry["group"].startswith(group)):
-            return Resource(entry["group"], entry["version"], entry["plural"], entry["kind"], entry["namespaced"])
+    for resource, names in kinds:
+        if word in names.words and (not group or resource.group.startswith(group)):
+            return resource
     raise NotFound(f"the API has no resource {excerpt(noun)}", hint="kubectl api-resources lists them")
 
 
-def _resources(client: Client) -> Iterator[dict[str, Any]]:
+def _overview(
+    client: Client,
+    several: list[Resource],
+    namespace: str,
+    all_namespaces: bool,
+    selector: str,
+    output: str | None,
+) -> None:
+    """Show a table per kind that has objects."""
+    for resource in several:
+        where = "" if all_namespaces or not resource.namespaced else namespace or client.endpoint.namespace
+        if output == "name":
+            _print(client.list(resource, where, labels=selector, limit=500), resource, "name")
+            continue
+        table = client.list(resource, where, labels=selector, limit=500, accept=TABLE)
+        if table.get("rows"):
+            click.echo(f"{resource.plural}:")
+            spaces = all_namespaces and resource.namespaced
+            for line in rows(table, wide=output == "wide", headers=True, namespaces=spaces):
+                click.echo(f"  {line}")
+
+
+def _resources(client: Client) -> Iterator[tuple[Resource, _Names]]:
+    """Yield every kind that the API serves."""
     accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
     for path in ("/apis", "/api"):
         status, data = client.raw("GET", path, accept=accept)
@@ -90,15 +134,18 @@ def _resources(client: Client) -> Iterator[dict[str, Any]]:
         for group in json.loads(data).get("items") or ():
             for version in group.get("versions") or ():
                 for entry in version.get("resources") or ():
-                    yield {
-                        "group": group["metadata"].get("name", ""),
-                        "version": version["version"],
-                        "plural": entry["resource"],
-                        "kind": entry["responseKind"]["kind"],
-                        "singular": entry.get("singularResource", ""),
-                        "short": entry.get("shortNames") or (),
-                        "namespaced": entry["scope"] == "Namespaced",
-                    }
+                    kind, plural = entry["responseKind"]["kind"], entry["resource"]
+                    words = {plural, kind.lower(), entry.get("singularResource", ""), *(entry.get("shortNames") or ())}
+                    yield (
+                        Resource(
+                            group["metadata"].get("name", ""),
+                            version["version"],
+                            plural,
+                            kind,
+                            entry["scope"] == "Namespaced",
+                        ),
+                        _Names(frozenset(words), frozenset(entry.get("categories") or ())),
+                    )
 
 
 def rows(table: Mapping[str, Any], *, wide: bool, headers: bool, namespaces: bool) -> Iterator[str]:

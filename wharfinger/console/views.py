@@ -76,7 +76,7 @@ def overview(
     services = objects.get("inferenceservices", ())
     return {
         "title": "Overview",
-        "command": "wharf get all -A",
+        "command": "wharf get wharfinger -A",
         "at": rfc3339(now),
         "tiles": [
             _tile("tenants", "tenants", len(objects.get("tenants", ()))),
