@@ -146,6 +146,14 @@ class Replica:
         connection.request("POST", "/v1/chat/completions", json.dumps(told), headers)
         return connection.getresponse()
 
+    def get(self, path: str, who: str) -> tuple[int, str]:
+        """Return status and text of a GET by the holder of an SVID of `who`."""
+        context = client_context(self.authority.source(who), expect=SpiffeId(WORKLOAD))
+        connection = http.client.HTTPSConnection("127.0.0.1", self.listener.port, context=context, timeout=30)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
     def close(self) -> None:
         """End it."""
         asyncio.run_coroutine_threadsafe(self.listener.stop(grace=0), self.loop).result()
@@ -215,6 +223,26 @@ def test_the_gateways_word_is_not_enough(replica: Replica, changes: dict[str, An
     assert replica.ask().status == 403
     (stored,) = [r for r in read(replica.folder) if r["kind"] == "decision"]
     assert (stored["allowed"], stored["element"]) == (False, element)
+
+
+def test_metrics_are_for_the_platforms_parts(replica: Replica) -> None:
+    """A part reads how calls ended; whom the model answers, and the workload itself, may not."""
+    replica.ask().read()
+    replica.ask(caller="").read()
+    status, text = replica.get("/metrics", "wharfinger/control")
+    assert status == 200
+    for outcome in ("ok", "Forbidden"):
+        assert f'wharf_runtime_calls_total{{outcome="{outcome}"}}' in text
+    for who in ("tenant/red/user/alice", "ns/red-ml/sa/chat"):
+        status, text = replica.get("/metrics", who)
+        assert status == 403 and "wharf_runtime_calls" not in text
+
+
+def test_a_replica_says_why_it_is_not_ready(replica: Replica) -> None:
+    """Anyone with an identity may ask; a reason takes the place of the model."""
+    assert replica.get("/readyz", "ns/red-ml/sa/other") == (200, "ok\n")
+    replica.runtime.refuse("the model is gone")
+    assert replica.get("/readyz", "ns/red-ml/sa/other") == (503, "the model is gone\n")
 
 
 def test_a_request_that_names_no_caller_is_refused(replica: Replica) -> None:

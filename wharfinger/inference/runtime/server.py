@@ -14,10 +14,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, generate_latest
+
 from wharfinger.core.clock import SECOND, Clock
 from wharfinger.core.errors import Denied, Invalid, NotFound, Unavailable, WharfingerError
 from wharfinger.core.ids import Ids
-from wharfinger.identity.spiffeid import SpiffeId
+from wharfinger.identity.spiffeid import Part, SpiffeId
 from wharfinger.inference.chat import Ask, error_object, parse_ask
 from wharfinger.inference.http1 import Reply, Request
 from wharfinger.inference.language import LanguageModel
@@ -25,6 +27,7 @@ from wharfinger.policy.decision import Decision, Verdict
 
 _Answer: TypeAlias = Callable[[Ask, Request, Reply], Awaitable[None]]
 _JSON: Final = (b"content-type", b"application/json")
+CALLS: Final = Counter("wharf_runtime_calls", "Calls of the model, by how they ended.", ["outcome"])
 
 
 class Permits(Protocol):
@@ -107,6 +110,11 @@ class Runtime:
                 late = request.path == "/readyz" and self.why_not
                 reply.send(503 if late else 200, [], (self.why_not if late else "ok").encode() + b"\n")
                 return
+            if request.path == "/metrics":
+                if request.peer is None or not isinstance(request.peer.kind, Part):
+                    raise Denied("metrics are for the platform's own parts")
+                reply.send(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], generate_latest(REGISTRY))
+                return
             if request.path == "/v1/models" and request.method == "GET":
                 verdict = self._door.heard(request.peer, "anybody")
                 if not verdict.allowed:
@@ -116,7 +124,12 @@ class Runtime:
                 return
             if request.path not in ("/v1/chat/completions", "/v1/completions") or request.method != "POST":
                 raise NotFound(f"there is no {request.method} {request.path[:80]} here")
-            await self._complete(request, reply)
+            try:
+                await self._complete(request, reply)
+            except WharfingerError as error:
+                CALLS.labels(error.code).inc()
+                raise
+            CALLS.labels("ok").inc()
         except WharfingerError as error:
             if reply.started:
                 reply.abort()
