@@ -173,6 +173,9 @@ class _Plan:
             return dict(old), None
         if name == "screen":
             return self._screen(), None
+        other = self._other_dataset(name)
+        if other is not None:
+            return other, None
         if name == "sign":
             return self._sign()
         if name == "publish":
@@ -227,6 +230,17 @@ class _Plan:
             return self._step("screen", "Succeeded", inputsDigest=digest, outputDigest=digest)
         phase = "Pending" if ready["reason"] in _WAITS else "Failed"
         return self._step("screen", phase, ready["reason"], f"Dataset {name}: {ready['message']}")
+
+    def _other_dataset(self, name: str) -> Step | None:
+        """Return the failure of a step that would learn from, or be signed as made of, other data than was screened.
+
+        A Dataset does not change, but one may be deleted and another made in its place.
+        """
+        screened, dataset = self.done("screen")["outputDigest"], self.seen.dataset
+        if name == "publish" or (dataset is not None and dataset["spec"]["artifact"]["digest"] == screened):
+            return None
+        wanted = self.seen.run["spec"]["dataset"]
+        return self._step(name, "Failed", "DatasetChanged", f"Dataset {wanted} is no longer {screened}, as screened")
 
     def _pod_step(self, name: str) -> tuple[Step, Action | None]:
         """Return a step of the user's: taken over from an earlier run, or its pod's state."""

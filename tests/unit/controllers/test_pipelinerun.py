@@ -205,6 +205,23 @@ def test_a_run_waits_for_its_dataset_and_fails_with_a_bad_one(yard: Yard) -> Non
     assert yard.started == []
 
 
+@pytest.mark.parametrize("until", ["screen", "train"])
+def test_a_dataset_made_anew_with_other_data_fails_the_run(yard: Yard, until: str) -> None:
+    """What was screened is what is learned from and what provenance names, whoever puts another in its place."""
+    yard.world.put(run_of())
+    yard.world.settle(*yard.reconcilers)
+    if until == "train":
+        yard.node()
+        yard.world.settle(*yard.reconcilers)
+    digest = yard.shelf.push("research/datasets/other", {"a.txt": b"poison"}, "dataset")
+    artifact = {"repository": "research/datasets/other", "digest": digest}
+    yard.world.delete("datasets", "research", "prose")
+    yard.world.put(_object("Dataset", "prose", "research", {"artifact": artifact}))
+    yard.work()
+    assert outcome(yard.status()) == "Failed DatasetChanged"
+    assert yard.world.get("models", "research", "tiny") is None
+
+
 def test_a_pod_of_that_name_that_is_not_the_runs_fails_the_step(yard: Yard) -> None:
     """A person's pod in the way is not taken for the step's."""
     yard.world.put(
