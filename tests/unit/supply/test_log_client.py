@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,6 @@ from wharfinger.supply.tlog.memory import Memory
 from wharfinger.supply.tlog.merkle import verify_consistency
 from wharfinger.supply.tlog.tiles import Tile
 from wharfinger.supply.trustroot import of_trust_domain
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[LocalRegistry]:
-    """A registry with an empty log."""
-    made = LocalRegistry(tmp_path / "state").start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import base64
 import json
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,14 +31,6 @@ from wharfinger.supply.registry.oci import Descriptor, Manifest
 
 REPO = "research/models/tiny"
 WEIGHTS = b"weights" * 1000
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[LocalRegistry]:
-    """A registry with nothing in it."""
-    made = LocalRegistry(tmp_path / "state").start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

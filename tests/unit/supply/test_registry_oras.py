@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,14 +45,6 @@ class Oras:
             cwd=cwd or self.folder, input=stdin, capture_output=True, text=True, timeout=60, check=False,
             env={**os.environ, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)},
         )  # fmt: skip
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[LocalRegistry]:
-    """A registry with nothing in it."""
-    made = LocalRegistry(tmp_path / "state").start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture
