@@ -21,7 +21,10 @@ from wharfinger.core.systemids import SystemIds
 from wharfinger.inference.gateway import Gateway
 from wharfinger.inference.http1 import Connection, Reply, Request
 from wharfinger.inference.ledger import Ledger
-from wharfinger.inference.routing import build
+from wharfinger.inference.routing import Service, build
+from wharfinger.policy.access import Question, undenied
+from wharfinger.policy.cel import condition
+from wharfinger.policy.decision import Verdict
 from wharfinger.policy.doorkeeper import Doorkeeper
 from wharfinger.policy.journal import Journal, read
 
@@ -163,10 +166,17 @@ class Bench:
         self.ledger = Ledger(self.journal, clock)
         keeper = Doorkeeper("gateway", self.journal, clock, SystemIds())
         self.secret = ""
-        self.gateway = Gateway(keeper, self.ledger, clock, self._who, lambda _: None, b"salt", lambda *_: self.secret)
+        self.access: list[dict[str, Any]] = []
+        self.gateway = Gateway(
+            keeper, self.ledger, clock, self._who, lambda _: None, b"salt", lambda *_: self.secret, self._may_call
+        )
         self.upstream_port = self._serve(self.upstream.handle)
         self.port = self._serve(self.gateway.handle)
         self.set()
+
+    def _may_call(self, service: Service, caller: str) -> Verdict:
+        question = Question(caller, "call", "InferenceService", service.namespace, service.name, service.tenant)
+        return undenied(self.access, question, condition)
 
     def set(self, **changes: Any) -> None:
         """Give the gateway the objects, changed so."""

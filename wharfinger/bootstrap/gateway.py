@@ -39,15 +39,18 @@ from wharfinger.identity.workloadsource import WorkloadSource
 from wharfinger.inference import routing
 from wharfinger.inference.callers import Callers, is_part, keys_of
 from wharfinger.inference.chat import error_object
-from wharfinger.inference.gateway import Gateway
+from wharfinger.inference.gateway import Gateway, MayCall
 from wharfinger.inference.http1 import Reply, Request
 from wharfinger.inference.ledger import Ledger
 from wharfinger.inference.listener import Listener, bind
+from wharfinger.policy.access import Question, undenied
+from wharfinger.policy.cel import condition
+from wharfinger.policy.decision import Verdict
 from wharfinger.policy.doorkeeper import Doorkeeper
 from wharfinger.policy.grant import Door
 from wharfinger.policy.journal import Journal, read
 
-WATCHED: Final = ("inferenceservices", "grants", "inferencepolicies", "tenants", "secrets")
+WATCHED: Final = ("inferenceservices", "grants", "inferencepolicies", "tenants", "secrets", "accesspolicies")
 SYNC_SECONDS: Final = 30.0
 _SETTLE_SECONDS: Final = 0.02
 """How long changes are gathered before the table is built anew."""
@@ -197,6 +200,16 @@ def secret_of(informers: Informers) -> Callable[[str, str], str]:
     return read_token
 
 
+def may_call(informers: Informers) -> MayCall:
+    """Return what judges calls of external services: a revoked caller is no caller of theirs either."""
+
+    def judge(service: routing.Service, caller: str) -> Verdict:
+        question = Question(caller, "call", "InferenceService", service.namespace, service.name, service.tenant)
+        return undenied(informers.list("accesspolicies"), question, condition)
+
+    return judge
+
+
 def main(setting: Setting) -> None:
     """Serve until SIGTERM."""
     source = WorkloadSource(setting.workload_socket)
@@ -218,8 +231,9 @@ async def _serve(setting: Setting, source: WorkloadSource) -> None:
     callers = Callers(_verifier(setting, source, clock))
     doorkeeper = Doorkeeper("gateway", journal, clock, SystemIds())
     gateway = Gateway(
-        doorkeeper, ledger, clock, callers.identify, Contexts(source).to, salt_key(setting.state), secret_of(informers)
-    )
+        doorkeeper, ledger, clock, callers.identify, Contexts(source).to, salt_key(setting.state),
+        secret_of(informers), may_call(informers),
+    )  # fmt: skip
     front = Front(gateway, doorkeeper, informers, setting.trust_domain)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

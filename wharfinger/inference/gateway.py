@@ -71,6 +71,8 @@ Authenticate = Callable[[Request], str]
 """Returns the caller's SPIFFE ID; raises `Unauthenticated`."""
 ContextFor = Callable[[str], ssl.SSLContext | None]
 """Returns the TLS context that accepts the workload with this SPIFFE ID alone, the same one each time."""
+MayCall = Callable[[routing.Service, str], Verdict]
+"""Says whether AccessPolicies let a caller call an external service, which no Grant speaks of."""
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +111,7 @@ class Gateway:
         context_for: ContextFor,
         salt_key: bytes,
         secret_of: Callable[[str, str], str] = lambda _namespace, _name: "",
+        may_call: MayCall = lambda _service, _caller: Verdict(True, "no policy is known here"),
     ) -> None:
         self._doorkeeper = doorkeeper
         self._ledger = ledger
@@ -117,6 +120,7 @@ class Gateway:
         self._context_for = context_for
         self._salt_key = salt_key
         self._secret_of = secret_of
+        self._may_call = may_call
         self._table = routing.Table()
         self._pool = Pool()
         self._public = ssl.create_default_context()
@@ -239,10 +243,7 @@ class Gateway:
 
     async def _decide(self, service: routing.Service, replica: routing.Replica | None, caller: str) -> Decision:
         if replica is None:
-            verdict = Verdict(True, f"external service {service.id} lists its callers")
-            if not service.lists(caller):
-                verdict = Verdict(False, f"caller {caller} is not one of {service.id}'s", "caller")
-            return await self._record(service, verdict, caller, "call")
+            return await self._record(service, self._external(service, caller), caller, "call")
         decision, stored = self._doorkeeper.submit(
             Door.GATEWAY, replica.grants, who=service.workload, what=service.digest, device=replica.device,
             caller=caller, tenant=service.tenant,
@@ -250,13 +251,20 @@ class Gateway:
         await asyncio.wrap_future(stored)
         return decision
 
+    def _external(self, service: routing.Service, caller: str) -> Verdict:
+        """Judge a call of an external service: by those it lists, and by the policies that deny."""
+        if not service.lists(caller):
+            return Verdict(False, f"caller {caller} is not one of {service.id}'s", "caller")
+        verdict = self._may_call(service, caller)
+        return verdict if not verdict.allowed else Verdict(True, f"external service {service.id} lists its callers")
+
     def _still(self, underway: _Underway) -> Verdict:
         """Judge a request under way by the table as it is now."""
         now = self._table.services.get(underway.service.id)
         if now is None:
             return Verdict(False, "the service is gone", "service")
         if underway.replica is None:
-            return Verdict(now.lists(underway.caller), "the caller was taken off", "caller")
+            return self._external(now, underway.caller)
         grants = next((r.grants for r in now.replicas if r.pod == underway.replica.pod), ())
         verdict, _ = permits_any(
             grants, Door.GATEWAY, now.workload, underway.service.digest, underway.replica.device, underway.caller,

@@ -68,6 +68,13 @@ def decide(policies: Iterable[Mapping[str, Json]], question: Question, condition
     )
 
 
+def undenied(policies: Iterable[Mapping[str, Json]], question: Question, condition: Condition) -> Verdict:
+    """Judge `question`, to which something else says yes, by the Denies alone: a yes unless one of them matches."""
+    denies = [policy for policy in policies if policy["spec"].get("effect", "Allow") == "Deny"]
+    yes = {"metadata": {"name": "-"}, "spec": {"identities": [question.identity], "verbs": [question.verb]}}
+    return decide([*denies, yes], question, condition)
+
+
 def revision(policies: Iterable[Mapping[str, Json]]) -> str:
     """Return the digest over name and spec of `policies`: what a grant was issued under."""
     return address(

@@ -220,6 +220,18 @@ def test_an_external_endpoint_gets_its_secret_and_not_the_callers(bench: Bench) 
         bench.client("mallory-key").chat.completions.create(model="red-ml/chat", messages=SAY)
 
 
+def test_a_denied_caller_is_denied_at_an_external_endpoint_too(bench: Bench) -> None:
+    """No Grant speaks of it, so the Deny that a revocation writes is asked at the gateway; others go on."""
+    bench.set_external(f"http://127.0.0.1:{bench.upstream_port}/v1")
+    deny = {"effect": "Deny", "identities": [ALICE], "verbs": ["call"], "objects": {}}
+    bench.access = [{"metadata": {"name": "revoked"}, "spec": deny}]
+    with pytest.raises(openai.PermissionDeniedError, match="AccessPolicy revoked denies call"):
+        bench.client().chat.completions.create(model="chat", messages=SAY)
+    assert not bench.upstream.asked
+    bench.access[0]["spec"]["objects"] = {"namespaces": ["elsewhere"]}
+    bench.client().chat.completions.create(model="chat", messages=SAY)
+
+
 def test_a_replica_that_cannot_be_reached_is_passed_over(bench: Bench) -> None:
     """Another replica answers, by a decision of its own on its own grant; only when none can, the caller is told."""
     bench.set(dead=2)
