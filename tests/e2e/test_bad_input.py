@@ -147,6 +147,34 @@ def test_a_state_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
 
 
 @needs_root
+def test_a_state_that_became_read_only_is_named_and_stays(tmp_path: Path) -> None:
+    """Even root cannot start on a read-only file system: exit 2, the folder named; writable again, it goes on."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    platform = Platform(folder / "state")
+    platform.up()
+    platform.until("apply", "-f", "-", stdin=tenant())
+    platform.down()
+    before = sorted(str(path) for path in platform.directory.rglob("*"))
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        done = platform.wharf("up", "--detach")
+        assert done.returncode == 2
+        assert f"state directory {platform.directory} cannot be written" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not platform.processes()
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    assert sorted(str(path) for path in platform.directory.rglob("*")) == before
+    platform.up()
+    try:
+        assert "other" in platform.until("get", "tenants", "-o", "name")
+    finally:
+        platform.down()
+
+
+@needs_root
 @pytest.mark.timeout(240)
 def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     """What was acknowledged stays; a write that finds no room is refused with an error; with room again it goes on."""

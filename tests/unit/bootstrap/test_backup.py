@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wharfinger.bootstrap import backup
 from wharfinger.bootstrap.backup import restore_backup, write_backup
 from wharfinger.core.errors import Conflict, Corrupt, HostUnfit, WharfingerError
 
@@ -84,6 +85,19 @@ def test_a_directory_in_use_is_not_overwritten(state: Path, tmp_path: Path) -> N
     with pytest.raises(Conflict, match="not empty"):
         restore_backup(tmp_path / "b.tar", state)
     assert (state / "issuer" / "key").read_bytes() == b"secret"
+
+
+def test_a_backup_of_a_newer_program_is_left_to_it(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused with both schema versions, and no directory appears."""
+    monkeypatch.setattr(backup, "SCHEMA_VERSION", 99)
+    write_backup(state, tmp_path / "b.tar")
+    monkeypatch.undo()
+    with pytest.raises(Conflict, match="schema version 99, this program knows 1"):
+        restore_backup(tmp_path / "b.tar", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".new*"))
 
 
 def test_a_directory_that_is_no_state_directory_is_not_backed_up(tmp_path: Path) -> None:
