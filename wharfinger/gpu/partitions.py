@@ -64,7 +64,6 @@ class Geometry:
     architecture: str
     compute_capability: tuple[int, int]
     memory: int
-    memory_slices: int
     profiles: tuple[Profile, ...]
 
     def profile(self, name: str) -> Profile:
@@ -164,7 +163,6 @@ A100_40GB: Final = Geometry(
     architecture="Ampere",
     compute_capability=(8, 0),
     memory=40960,
-    memory_slices=8,
     profiles=_profiles(
         (
             ("1g.5gb", 19, 0x0, 1, 1, (0, 1, 2, 3, 4, 5, 6), 7, 4864, (14, 1, 0, 0, 0, 0)),
@@ -183,7 +181,6 @@ H100_80GB: Final = Geometry(
     architecture="Hopper",
     compute_capability=(9, 0),
     memory=81559,
-    memory_slices=8,
     profiles=_profiles(
         (
             ("1g.10gb", 19, 0x0, 1, 1, (0, 1, 2, 3, 4, 5, 6), 7, 9856, (16, 1, 1, 0, 1, 0)),

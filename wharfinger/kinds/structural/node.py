@@ -82,7 +82,6 @@ class Node:
     preserve: bool = False
     list_type: str = ""
     list_keys: tuple[str, ...] = ()
-    map_type: str = ""
     rules: tuple[Mapping[str, Json], ...] = ()
     typed: bool = False
     document: Schema = field(default_factory=dict, repr=False)
@@ -148,7 +147,6 @@ def read(document: Schema | None, depth: int = 0) -> Node:
         preserve=bool(get(_PRESERVE)),
         list_type=get("x-kubernetes-list-type") or "",
         list_keys=tuple(get("x-kubernetes-list-map-keys") or ()),
-        map_type=get("x-kubernetes-map-type") or "",
         rules=tuple(get("x-kubernetes-validations") or ()),
         document=document,
     )
