@@ -249,7 +249,7 @@ class PodWorker:
 
     def _perform(self, step: Step, now: Instant) -> None:
         actions: dict[Verb, Callable[[], None]] = {
-            Verb.ASK: lambda: self._ask(now),
+            Verb.ASK: self._ask,
             Verb.PREPARE: self._prepare,
             Verb.START: lambda: self._start(step.container, now),
             Verb.TERMINATE: lambda: self._terminate(step),
@@ -268,7 +268,7 @@ class PodWorker:
             reason = "CreateContainerConfigError" if step.verb is Verb.START else "ContainerCreating"
             self._waiting(step.container, reason, error.message)
 
-    def _ask(self, now: Instant) -> None:
+    def _ask(self) -> None:
         """Ask the door; while it says no, containers wait and say for what. One that runs already is ended."""
         verdict = self._node.ask(self._pod)
         if verdict.allowed:
