@@ -30,6 +30,8 @@ function changes its arguments; results may share parts with them):
     compile_shape(schema: Json) -> Shape
         Patch strategies of an OpenAPI schema (`x-kubernetes-patch-strategy`, `-patch-merge-key`).
     apply(original: Json, patch: Json, shape: Shape) -> Json
+
+`strategicdiff`   making strategic merge patches, as clients do.
     two_way(original, modified, shape) -> Json
     three_way(original, modified, current, shape, *, overwrite: bool = True) -> Json
 
