@@ -229,7 +229,14 @@ class Gateway:
         """Choose a replica and decide; returns a yes. Raises `_Told` with the no."""
         replica = None
         if not service.external:
-            replica = routing.choose(service, lambda r: self._tokens[service.id, r.pod], avoid)
+            try:
+                replica = routing.choose(service, lambda r: self._tokens[service.id, r.pod], avoid)
+            except Unavailable as error:
+                if service.lists(caller):
+                    raise
+                # Why it does not serve is for those whom it would serve.
+                denied = Denied(f"caller {caller} is not one of {service.id}'s")
+                raise await self._told(service, caller, denied, "caller") from error
         decision = await self._decide(service, replica, caller)
         if not decision.verdict.allowed:
             REQUESTS.labels(service.id, "denied").inc()

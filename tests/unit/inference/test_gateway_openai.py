@@ -220,6 +220,15 @@ def test_an_external_endpoint_gets_its_secret_and_not_the_callers(bench: Bench) 
         bench.client("mallory-key").chat.completions.create(model="red-ml/chat", messages=SAY)
 
 
+def test_a_stranger_is_not_told_why_a_service_does_not_serve(bench: Bench) -> None:
+    """A service without replicas says why to its own callers; anybody else is refused as ever."""
+    bench.set(alive=False)
+    with pytest.raises(openai.InternalServerError, match="no replica that serves"):
+        bench.client().chat.completions.create(model="red-ml/chat", messages=SAY)
+    with pytest.raises(openai.PermissionDeniedError, match="is not one of red-ml/chat's"):
+        bench.client("mallory-key").chat.completions.create(model="red-ml/chat", messages=SAY)
+
+
 def test_a_denied_caller_is_denied_at_an_external_endpoint_too(bench: Bench) -> None:
     """No Grant speaks of it, so the Deny that a revocation writes is asked at the gateway; others go on."""
     bench.set_external(f"http://127.0.0.1:{bench.upstream_port}/v1")
