@@ -294,7 +294,7 @@ def run(
         os.close(descriptor)
 
 
-def detach(root: Path, arguments: list[str], say: Callable[[str], None]) -> None:
+def detach(root: Path, arguments: list[str]) -> None:
     """Start the supervisor in a session of its own and wait until the platform is ready.
 
     Raises `Unavailable` with the end of its log when it ends before that, `Conflict` when one runs already.

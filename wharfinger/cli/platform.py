@@ -31,7 +31,7 @@ def up(state_dir: Path, detach: bool, trust_domain: str, fleet: Path | None, por
         arguments = ["--trust-domain", trust_domain]
         arguments += ["--fleet", str(fleet.absolute())] if fleet else []
         arguments += [f"--port={told}" for told in port]
-        supervisor.detach(state_dir, arguments, _say)
+        supervisor.detach(state_dir, arguments)
         _where(state_dir)
         return
     supervisor.run(
