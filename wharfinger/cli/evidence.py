@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from wharfinger.cli.options import output, show_json, state_dir
+from wharfinger.core.errors import plain
 
 
 @click.command()
@@ -26,7 +27,7 @@ def explain(noun: str, identifier: str, state_dir: Path, output: str | None) -> 
         show_json({"decision": record, "inputs": inputs})
         return
     for line in tell(from_record(record), inputs):
-        click.echo(line)
+        click.echo(plain(line))
 
 
 @click.command()
@@ -45,7 +46,7 @@ def replay(noun: str, identifier: str, state_dir: Path, output: str | None) -> N
     if output == "json":
         show_json({"id": identifier, "same": True, "allowed": verdict.allowed, "reason": verdict.reason})
     else:
-        click.echo(f"same verdict: {'allow' if verdict.allowed else 'deny'}: {verdict.reason}")
+        click.echo(f"same verdict: {'allow' if verdict.allowed else 'deny'}: {plain(verdict.reason)}")
 
 
 @click.command()
@@ -88,7 +89,7 @@ def verify(proof: Path, root: Path, output: str | None) -> None:
         show_json(shown.facts())
         return
     for line in shown.words():
-        click.echo(line)
+        click.echo(plain(line))
 
 
 @click.command()

@@ -14,7 +14,7 @@ import click
 from wharfinger.cli.options import namespace, output, show_json, state_dir
 from wharfinger.cluster.client import TABLE, Client, Resource
 from wharfinger.cluster.endpoint import from_kubeconfig
-from wharfinger.core.errors import Corrupt, Invalid, NotFound, excerpt
+from wharfinger.core.errors import Corrupt, Invalid, Malformed, NotFound, excerpt, plain
 
 
 @click.command()
@@ -168,7 +168,7 @@ def _cell(value: object) -> str:
         return "<none>"
     if isinstance(value, dict | list):
         return json.dumps(value)
-    return str(value)
+    return plain(str(value))
 
 
 def _print(found: Mapping[str, Any], resource: Resource, output: str) -> None:
@@ -216,7 +216,8 @@ def _records(directory: Path, noun: str, name: str, output: str | None) -> None:
     evidence = directory / "evidence"
     for part in journals(evidence) if evidence.is_dir() else ():
         try:
-            found += [r for r in read(part) if r.get("kind") == kind and (not name or r.get("id") == name)]
+            told = [r for r in read(part) if r.get("kind") == kind and (not name or r.get("id") == name)]
+            found += [r for r in told if not is_pods(part) or _of_runtime(r)]
         except Corrupt as error:
             if not is_pods(part):
                 raise
@@ -229,11 +230,23 @@ def _records(directory: Path, noun: str, name: str, output: str | None) -> None:
         return
     for record in found:
         if output == "name":
-            click.echo(f"{kind}/{record.get('id')}")
+            click.echo(plain(f"{kind}/{record.get('id')}"))
         elif kind == "decision":
             verdict = "allow" if record["allowed"] else "deny "
-            click.echo(f"{record['at'][:19]}Z  {verdict}  {record['id']}  {record['verb']:<6} {record['who']}")
+            line = f"{record['at'][:19]}Z  {verdict}  {record['id']}  {record['verb']:<6} {record['who']}"
+            click.echo(plain(line))
             if output == "wide" or not record["allowed"]:
-                click.echo(f"    {record['what']}: {record['reason']}")
+                click.echo(plain(f"    {record['what']}: {record['reason']}"))
         else:
             click.echo(json.dumps(record))
+
+
+def _of_runtime(record: Mapping[str, Any]) -> bool:
+    """Say whether a record of a pod's journal is a runtime's decision: the pod is believed for nothing else."""
+    from wharfinger.policy.decision import from_record
+    from wharfinger.policy.journal import RUNTIME
+
+    try:
+        return from_record(record).part == RUNTIME
+    except (Corrupt, Malformed):
+        return False

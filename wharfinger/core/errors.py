@@ -22,8 +22,14 @@ def excerpt(text: object, limit: int = _EXCERPT_LIMIT) -> str:
     """
     raw = text if isinstance(text, str) else repr(text)
     cut = raw[:limit]
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
-    return f'"{shown}"' + ("..." if len(raw) > limit else "")
+    return f'"{plain(cut)}"' + ("..." if len(raw) > limit else "")
+
+
+def plain(text: str) -> str:
+    """Return untrusted `text`, control characters escaped: one line that steers no terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @dataclass(frozen=True, slots=True)

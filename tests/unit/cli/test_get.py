@@ -14,6 +14,7 @@ from local_api import LocalApi
 from wharfinger.cli import get as module
 from wharfinger.cluster.client import Resource
 from wharfinger.core.errors import Invalid, NotFound
+from wharfinger.policy.journal import Journal
 
 TENANTS = Resource("wharfinger.io", "v1alpha1", "tenants", "Tenant", namespaced=False)
 CONFIGS = Resource("", "v1", "configmaps", "ConfigMap")
@@ -77,3 +78,29 @@ def test_an_unknown_kind_is_named(run: Callable[..., Result]) -> None:
     error = run("boats").exception
     assert isinstance(error, NotFound)
     assert "boats" in error.message
+
+
+def test_what_a_tenant_wrote_steers_no_terminal() -> None:
+    """A cell is one line without control characters, whatever a pod left as its last words."""
+    columns = [{"name": "Name"}, {"name": "Reason"}]
+    table = {"columnDefinitions": columns, "rows": [{"cells": ["a", "\x1b[2J\nforged \u202e"]}]}
+    shown = list(module.rows(table, wide=False, headers=False, namespaces=False))
+    assert shown == ["a   \\x1b[2J\\nforged \\u202e"]
+
+
+def test_a_pods_journal_is_believed_for_its_runtimes_decisions_alone(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """What a pod says in the name of a part, of tokens, or in another form is not shown; its words stay on a line."""
+    fields = {"rule": "r", "reason": "no\nforged", "element": "", "verb": "call", "what": "w", "tenant": "t"}
+    record = {"kind": "decision", "id": "true", "part": "runtime", "who": "w", "allowed": False, "inputs": {}, **fields}
+    record["at"] = "2027-01-15T08:00:00Z"
+    journal = Journal(tmp_path / "evidence" / "pod-1")
+    journal.append(record)
+    journal.append({**record, "id": "lie", "part": "gateway"})
+    journal.append({"kind": "decision", "id": "broken"})
+    journal.append({"kind": "tokens", "id": "lie"})
+    journal.close()
+    lines = run("decisions").stdout.splitlines()
+    assert lines == ["2027-01-15T08:00:00Z  deny   true  call   w", "    w: no\\nforged"]
+    assert run("tokens").stdout == ""
