@@ -17,6 +17,8 @@ from wharfinger.cli.story.swap import attempts
 from wharfinger.core.errors import NotFound, WharfingerError
 
 _SERVICE: Final = "courier"
+_WITHIN_SECONDS: Final = 1.0
+"""How soon after `wharf revoke` has returned a stream under way has ended."""
 
 
 @dataclass(slots=True)
@@ -52,9 +54,9 @@ def tell(stage: Stage) -> None:
         "revoked/stream",
         f"cut in the middle, {late:.1f} s after the command returned: {short(cut.error if cut else '', 80)}",
         ran.command,
-        "the stream is cut",
-        f"cut: {cut.cut if cut else 'it goes on'}, {cut.pieces if cut else 0} pieces",
-        ok=cut is not None and cut.cut and cut.pieces > 0,
+        "the stream is cut within a second",
+        f"cut: {cut.cut if cut else 'it goes on'}, {cut.pieces if cut else 0} pieces, after {late:.1f} s",
+        ok=cut is not None and cut.cut and cut.pieces > 0 and late <= _WITHIN_SECONDS,
         decision=cut.decision if cut else "",
     )
     gone = _goes(stage, spec["pod"])
