@@ -24,6 +24,8 @@ SYSTEM_NAMESPACES = frozenset({"default", "wharfinger-system", "kube-system", "k
 _DEVICE_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "LD_PRELOAD"})
 _RESERVED = "wharfinger.io/"
 _OURS = ("WHARF_", "SPIFFE_")
+_SECRET_FIELDS = frozenset({"secretKeyRef", "secretRef", "secretName"})
+_RUN = frozenset({("", "pods"), ("apps", "deployments"), ("batch", "jobs"), (GROUP, "inferenceservices")})
 _LONGEST_SERVICE = 46
 
 
@@ -54,6 +56,8 @@ def admit(
         _in_a_tenant(namespace, plural, lookup)
     if not _is_platform(who):
         _reserved_names(new, old)
+        if (group, plural) in _RUN:
+            _handed_secrets(new, old, who, lookup)
     rule = _RULES.get((group, plural))
     if rule is None:
         return
@@ -85,6 +89,38 @@ def _reserved_names(new: Mapping[str, Json], old: Mapping[str, Json] | None) -> 
             for key in sorted({*wanted, *held}):
                 if key.startswith(_RESERVED) and wanted.get(key) != held.get(key):
                     raise Denied(f"{where}.{field}: {key} is the control plane's to set")
+
+
+def _handed_secrets(new: Mapping[str, Json], old: Mapping[str, Json] | None, who: str, lookup: Lookup) -> None:
+    """Refuse a Secret to what somebody starts who may not read it: it would be read to them, by a log or an endpoint.
+
+    What an admin gave it stays with what it was given to, as long as that does not change.
+    """
+    match who.removeprefix("spiffe://").split("/")[1:]:
+        case ["tenant", tenant, "user", user]:
+            running = _running(new)
+            if not _names_secret(running) or (old is not None and running == _running(old)):
+                return
+            for known in _all(lookup, "tenants"):
+                if known["metadata"]["name"] == tenant and user in known["spec"].get("admins", ()):
+                    return
+            raise Denied(f"only admins of {tenant} may hand a Secret to what runs", hint="ask one to apply it")
+
+
+def _running(o: Mapping[str, Any]) -> Any:
+    """Return the part of a workload that says what runs."""
+    spec = o.get("spec") or {}
+    return spec.get("runtime") or (spec.get("template") or {}).get("spec") or spec
+
+
+def _names_secret(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(
+            (key in _SECRET_FIELDS and bool(child)) or (key == "secret" and isinstance(child, Mapping))
+            or _names_secret(child)
+            for key, child in value.items()
+        )  # fmt: skip
+    return isinstance(value, list) and any(map(_names_secret, value))
 
 
 def _template_metadata(o: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from wharfinger.core.errors import Denied, Invalid
 ANN = "spiffe://wharfinger.local/tenant/research/user/ann"
 CONTROL = "spiffe://wharfinger.local/wharfinger/control"
 GROUP = "wharfinger.io"
-TENANT = {"metadata": {"name": "research"}, "spec": {"namespaces": ["research"]}}
+TENANT = {"metadata": {"name": "research"}, "spec": {"namespaces": ["research"], "admins": ["rosa"]}}
 
 
 def lookup(plural: str, namespace: str, name: str) -> Any:
@@ -125,3 +125,30 @@ def test_a_profile_must_exist_and_replicas_keep_their_bound() -> None:
     with pytest.raises(Invalid, match="maxReplicas"):
         put("inferenceservices", GROUP, object_of({"model": "m", "replicas": 9, "scaling": {"maxReplicas": 2}}))
     put("inferenceservices", GROUP, object_of({"model": "m", "gpuProfile": "small", "replicas": 2}))
+
+
+_ENV = {"containers": [{"name": "a", "env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}
+_VOLUME = {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]}
+
+
+@pytest.mark.parametrize(
+    ("plural", "group", "spec"),
+    [
+        ("pods", "", _ENV),
+        ("pods", "", {"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}),
+        ("pods", "", {"initContainers": [{"name": "a", "envFrom": [{"secretRef": {"name": "s"}}]}]}),
+        ("jobs", "batch", {"template": {"spec": _VOLUME}}),
+        ("deployments", "apps", {"replicas": 1, "template": {"spec": _ENV}}),
+        ("inferenceservices", GROUP, {"runtime": {"type": "External", "external": {"url": "u", "secretName": "s"}}}),
+    ],
+)
+def test_who_may_not_read_a_secret_starts_nothing_that_does(plural: str, group: str, spec: Any) -> None:
+    """A pod's log or an endpoint would tell it to them; admins may, and what they handed out stays as it is."""
+    new = object_of(spec)
+    with pytest.raises(Denied, match="only admins of research may hand a Secret"):
+        put(plural, group, new)
+    put(plural, group, new, "spiffe://wharfinger.local/tenant/research/user/rosa")
+    put(plural, group, new, CONTROL)
+    put(plural, group, object_of({**spec, "replicas": 3} if plural != "pods" else spec), ANN, new)
+    with pytest.raises(Denied):
+        put(plural, group, new, ANN, object_of({}))
