@@ -86,6 +86,25 @@ def test_a_person_comes_with_a_certificate_and_with_a_token(platform: Platform, 
     assert _whoami(platform, meant_for_another) == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--tenant", "nowhere", "--user", "ada"), 'no tenant "nowhere"'),
+        (("--tenant", "research", "--user", "a/b"), '"a/b"'),
+        (("--tenant", "research", "--user", ""), "user: expected a text"),
+        (("--tenant", "research", "--user", "ada", "--ttl", "48h"), "from 1 to 86400 seconds"),
+        (("--tenant", "research", "--user", "ada", "--ttl", "soon"), "expected a time such as 30m or 8h"),
+    ],
+)
+def test_nobody_is_made_up(platform: Platform, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    """A tenant that is not there, a name that is none, a time too long: exit code 2, no file, what is wrong is named."""
+    file = tmp_path / "kubeconfig"
+    refused = platform.wharf("kubeconfig", *words, "-o", str(file))
+    assert refused.returncode == 2
+    assert told in refused.stderr
+    assert not file.exists()
+
+
 def _whoami(platform: Platform, token: str) -> str:
     """Return whom the API server takes the holder of `token` for, empty when it takes them for nobody."""
     state = State(platform.directory)
