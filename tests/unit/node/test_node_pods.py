@@ -361,3 +361,30 @@ def test_a_command_that_never_ran_is_no_failure(tmp_path: Path) -> None:
     finally:
         second.end()
         os.close(guardian)
+
+
+def test_a_pod_goes_on_with_its_journal_after_the_platform_was_away(tmp_path: Path) -> None:
+    """What serves under a grant writes on where it was, when the node's end has cut it off."""
+    world = WatchedWorld()
+    guardian = os.pidfd_open(os.getpid())
+    first = Machine(tmp_path, world, guardian)
+    write = "umask 077; echo line >> $WHARF_JOURNAL/00000001.log && cat $WHARF_JOURNAL/00000001.log; exec sleep 600"
+    annotations = {"wharfinger.io/grant": "sha256:model"}
+    world.put(pod("door", "sh", "-c", write, annotations=annotations, restartPolicy="Always"))
+    spec = {
+        "workload": "spiffe://test.local/ns/n/sa/worker", "podUid": world.must("pods", "n", "door")["metadata"]["uid"],
+        "artifacts": ["sha256:model"], "callers": [], "revoked": False,
+        "notBefore": "2020-01-01T00:00:00Z", "notAfter": "2099-01-01T00:00:00Z",
+    }  # fmt: skip
+    meta = {"name": "g", "namespace": "n"}
+    world.put({"apiVersion": "wharfinger.io/v1alpha1", "kind": "Grant", "metadata": meta, "spec": spec})
+    world.wait(lambda: first.is_ready("door") and first.log("door") == "line")
+    first.end()
+    second = Machine(tmp_path, world, guardian)
+    try:
+        world.wait(lambda: second.is_ready("door") and status_of(second, "door")["restartCount"] == 1)
+        world.wait(lambda: second.log("door", attempt=1) != "")
+        assert second.log("door", attempt=1) == "line\nline"
+    finally:
+        second.end()
+        os.close(guardian)

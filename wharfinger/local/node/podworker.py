@@ -435,8 +435,9 @@ class PodWorker:
         if self._output and self._present:
             # What the output was made of goes only once the API knows the artifact: nobody could make it again.
             self._write(now)
-        self._cargo.seal()
         if self._leaving is None:
+            # A pod that only the node's end has cut off writes on when it starts again.
+            self._cargo.seal()
             self._cargo.unload()
         self._node.forget(self._pod)
         self._released = True
