@@ -10,13 +10,14 @@ minimum beside it. Goals: `wharf --help` at most 6 times a bare interpreter, `wh
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from bench.raw import keep
 
 RUNS = 15
 
@@ -60,9 +61,7 @@ def main() -> None:
             f"{name:<22} {cpu * 1000:6.1f} ms CPU (min {min(runs)[0] * 1000:.1f}), "
             f"{cpu / bare:4.1f}x, {memory:5.1f} MiB"
         )
-    out = Path("out")
-    out.mkdir(exist_ok=True)
-    (out / "cli.json").write_text(json.dumps({"runs": RUNS, "cpu_seconds_and_kib": raw}, indent=1))
+    keep("cli", {"runs": RUNS, "cpu_seconds_and_kib": raw})
 
 
 if __name__ == "__main__":

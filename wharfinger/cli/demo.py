@@ -37,6 +37,8 @@ def demo(keep: bool, dataset: Path | None, state_dir: Path | None, again: str | 
     began = time.monotonic()
     if again and state_dir is None:
         raise NotFound("expected the --state-dir of a kept platform", hint="wharf demo --keep says where it is")
+    if state_dir is not None and not keep and not again:
+        _is_ours_to_remove(state_dir)
     directory = state_dir.absolute() if state_dir else Path(tempfile.mkdtemp(prefix="wharfinger-demo-")) / "state"
     stage = Stage(directory, tell=_quiet if output == "json" else _line)
     problem: WharfingerError | None = None
@@ -97,8 +99,17 @@ def _examples() -> Path:
     return found
 
 
+def _is_ours_to_remove(directory: Path) -> None:
+    """Raise `Conflict` when `directory` holds something: the demo removes its state directory in the end."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise Conflict(
+            f"{directory} is not empty, and the demo would remove it in the end",
+            hint="name a new directory, or keep everything with --keep",
+        )
+
+
 def _leave_nothing(stage: Stage, *, ours: bool) -> None:
-    """Stop the platform, and remove what the demo made; a directory that the user named is emptied of it alone."""
+    """Stop the platform and remove its state, which was not there before; `ours` says that its folder is the demo's."""
     from wharfinger.bootstrap import up
 
     try:

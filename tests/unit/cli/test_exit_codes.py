@@ -53,3 +53,12 @@ def test_a_newer_state_is_refused_untouched(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "schema version 99" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["version"]
+
+
+def test_the_demo_takes_no_directory_that_it_did_not_make(tmp_path: Path) -> None:
+    """It removes its state in the end: a directory with anything in it is refused, and stays as it is."""
+    (tmp_path / "version").write_text("1\n")
+    done = wharf("demo", "--state-dir", str(tmp_path))
+    assert done.returncode == 2
+    assert "is not empty" in done.stderr
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["1\n"]

@@ -17,7 +17,7 @@ from wharfinger.cli.story.stage import Stage, condition_of, short
 from wharfinger.core.errors import Unavailable
 
 PERPLEXITY: Final = 400.0
-"""The bound that evaluation must keep; the model of the language reference reaches about 100."""
+"""The bound that evaluation must keep; the model of the language reference reaches about 59."""
 CALLERS: Final = {"assistant": "alice", "librarian": "bob"}
 """Each service of research, and the person who may call it."""
 QUESTION: Final = "What does the lambda expression do in a class definition?"

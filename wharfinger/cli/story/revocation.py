@@ -74,11 +74,11 @@ def tell(stage: Stage) -> None:
     still = granted(stage, "librarian")
     stage.check(
         "revoked/neighbour",
-        "the neighbour's stream ended whole, its grant stands",
+        "the neighbour's stream flowed on past it and ended whole, its grant stands",
         f"wharf get grants -n {RESEARCH}",
-        "a whole answer, one grant",
-        f"whole: {bool(other and other.ok)}, {len(still)} grant",
-        ok=bool(other and other.ok) and len(still) == 1,
+        "a whole answer that ended later, one grant",
+        f"whole: {bool(other and other.ok)}, {neighbour.ended - revoked:.1f} s later, {len(still)} grant",
+        ok=bool(other and other.ok) and neighbour.ended > revoked and len(still) == 1,
     )
 
 
