@@ -18,7 +18,6 @@ import contextlib
 import http.client
 import json
 import os
-import platform
 import signal
 import ssl
 import subprocess
@@ -37,6 +36,7 @@ from kube_apiserver import KubeApiserver, neighbour  # noqa: E402
 from local_api import CONTROL  # noqa: E402
 from servers import Api, Kubernetes  # noqa: E402
 
+from bench.raw import keep  # noqa: E402
 from wharfinger.cluster.endpoint import Endpoint  # noqa: E402
 
 OBJECTS = int(os.environ.get("BENCH_OBJECTS", "10000"))
@@ -375,10 +375,7 @@ def main() -> None:
         with running(which, fsync=False) as server:
             figures[server.name]["no fsync"] = create(server)
     show(figures)
-    out = Path("out")
-    out.mkdir(exist_ok=True)
-    told = {"machine": platform.platform(), "cpus": os.cpu_count(), "objects": OBJECTS, "figures": figures}
-    (out / "apiserver.json").write_text(json.dumps(told, indent=1))
+    keep("apiserver", {"objects": OBJECTS, "servers": figures})
 
 
 if __name__ == "__main__":

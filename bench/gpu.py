@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.raw import keep
 from wharfinger.gpu.allocation import Unfit, allocate
 from wharfinger.gpu.candidates import read
 from wharfinger.gpu.devices import MEBIBYTE
@@ -186,10 +187,8 @@ def main() -> None:
     print(f"a claim that nothing can answer: {in_vain * 1000:.0f} ms")
     print(f"{count} layouts of an A100 in {layout_seconds * 1000:.0f} ms")
     print(f"resident memory of ours: {own:.0f} MiB")
-    out = Path("out")
-    out.mkdir(exist_ok=True)
     told = {"seed": SEED, "races": raw, "in vain s": in_vain, "layouts": count, "layouts s": layout_seconds, "MiB": own}
-    (out / "gpu.json").write_text(json.dumps(told, indent=1))
+    keep("gpu", told)
 
 
 if __name__ == "__main__":
